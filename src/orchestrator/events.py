@@ -1,0 +1,374 @@
+"""All that can happen in a job: one union of past facts.
+
+Whatever a command says about a job follows from these events alone. The tags are written by
+hand: renaming a class must not break a log. Field names that logs of earlier versions use
+stay as they are.
+
+On disk each event is one line (see `eventlog.codec`); `level` and `job_id` are added there
+for the reader, they follow from the event's type and from the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from eventlog import Event, LogOpened, LogRecovered
+
+# --- values -----------------------------------------------------------------------------------
+
+
+class BlobRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A payload too large for a line: stored under its SHA-256 in `artifacts/`."""
+
+    blob: str = msgspec.field(name="$blob")
+    """`sha256:` and 64 hex digits."""
+    bytes: int
+
+
+class FileRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a step published: `path` is relative to `outputs/`."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+
+
+class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step as the graph knows it."""
+
+    id: str
+    kind: str
+    needs: tuple[str, ...] = ()
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a step failed, as told at the end of a job."""
+
+    step: str
+    kind: str
+    message: str
+    hint: str = ""
+    attempt: int = 0
+
+
+# --- payloads ---------------------------------------------------------------------------------
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a leg set out to do."""
+
+    project: str
+    steps: tuple[StepDecl, ...] | BlobRef
+    spec_path: str = ""
+    spec_sha256: str = ""
+    name: str = ""
+    provider: str = ""
+    model: str = ""
+    concurrency: int = 4
+    timeout_s: float | None = None
+    version: str = ""
+    command: tuple[str, ...] = ()
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a leg ended; `duration_s` is this leg's, by the monotonic clock."""
+
+    duration_s: float
+    failures: tuple[Failure, ...] = ()
+    reason: str = ""
+
+
+class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt, as it was handed out; `parts` are hashes of what the key consists of."""
+
+    attempt: int
+    kind: str
+    needs: tuple[str, ...] = ()
+    key: str = ""
+    parts: dict[str, str] = {}
+    idempotency_key: str = ""
+
+
+class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt's result. `output` is any JSON value or a BlobRef's object."""
+
+    attempt: int
+    duration_s: float
+    output: Any = None
+    output_sha256: str = ""
+    files: tuple[FileRef, ...] = ()
+    key: str = ""
+
+
+class StepFault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why an attempt failed; `retry_in_s` where another one follows."""
+
+    attempt: int
+    kind: str
+    message: str
+    hint: str = ""
+    duration_s: float = 0.0
+    retry_in_s: float | None = None
+    abandoned: bool = False
+
+
+class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a step was not run.
+
+    `reason` is `already succeeded` (its result is taken from `from_step`, recorded at
+    `from_seq`) or tells which need did not succeed.
+    """
+
+    reason: str
+    key: str = ""
+    from_step: str = ""
+    from_seq: int | None = None
+    output_sha256: str = ""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found about an earlier attempt or result."""
+
+    reason: str
+    attempt: int = 0
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call of a model that is about to be made."""
+
+    provider: str
+    model: str
+    cache_key: str
+    attempt: int = 1
+    base_url: str = ""
+    request: BlobRef | None = None
+    simulated: bool = False
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a call ended; tokens only as the provider counted them."""
+
+    provider: str
+    model: str
+    duration_s: float
+    success: bool
+    cache_key: str = ""
+    attempt: int = 1
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    tokens_cache_read: int | None = None
+    tokens_cache_write: int | None = None
+    tokens_reasoning: int | None = None
+    stop_reason: str | None = None
+    request_id: str | None = None
+    response: BlobRef | None = None
+    kind: str = ""
+    message: str = ""
+    simulated: bool = False
+
+
+class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An answer that was there; `from_job` and `from_seq` name who paid for it."""
+
+    cache_key: str
+    provider: str
+    model: str
+    from_job: str = ""
+    from_seq: int | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    saved_s: float | None = None
+    simulated: bool = False
+
+
+class CacheMissData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An answer that was not there; `reason` is `first` or names what differs."""
+
+    cache_key: str
+    provider: str
+    model: str
+    reason: str
+    nearest: str = ""
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that was published to outputs/."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    wrote: bool
+    reason: str
+    media_type: str = ""
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A blob that was stored."""
+
+    sha256: str
+    size_bytes: int
+    media_type: str = ""
+    name: str = ""
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+class JobEvent(Event, frozen=True, kw_only=True):
+    """Base of the events of a job."""
+
+
+class JobStarted(JobEvent, frozen=True, kw_only=True, tag="job.started"):
+    """The job began."""
+
+    data: Started
+
+
+class JobResumed(JobEvent, frozen=True, kw_only=True, tag="job.resumed"):
+    """A later leg took the job up again, even a finished one."""
+
+    data: Started
+
+
+class JobSucceeded(JobEvent, frozen=True, kw_only=True, tag="job.succeeded"):
+    """Every step has succeeded."""
+
+    data: Ended
+
+
+class JobFailed(JobEvent, frozen=True, kw_only=True, tag="job.failed"):
+    """At least one step failed and nothing more can be done."""
+
+    data: Ended
+
+
+class JobCancelled(JobEvent, frozen=True, kw_only=True, tag="job.cancelled"):
+    """The leg was told to stop."""
+
+    data: Ended
+
+
+class StepEvent(JobEvent, frozen=True, kw_only=True):
+    """Base of the events of a step; `step` is its name in the spec."""
+
+    step: str
+
+
+class StepStarted(StepEvent, frozen=True, kw_only=True, tag="step.started"):
+    """An attempt was handed to its executor; its outcome is not known yet."""
+
+    data: StepStart
+
+
+class StepSucceeded(StepEvent, frozen=True, kw_only=True, tag="step.succeeded"):
+    """An attempt brought a result; its blobs and files were durable before."""
+
+    data: StepEnd
+
+
+class StepFailed(StepEvent, frozen=True, kw_only=True, tag="step.failed"):
+    """The last attempt failed; the step is not tried again in this leg."""
+
+    data: StepFault
+
+
+class StepRetrying(StepEvent, frozen=True, kw_only=True, tag="step.retrying"):
+    """An attempt failed and another one will follow."""
+
+    data: StepFault
+
+
+class StepSkipped(StepEvent, frozen=True, kw_only=True, tag="step.skipped"):
+    """A step was not run, and why."""
+
+    data: Skip
+
+
+class StepInterrupted(StepEvent, frozen=True, kw_only=True, tag="step.interrupted"):
+    """An attempt was cut off: its leg ended without an outcome."""
+
+    data: Note
+
+
+class StepInvalidated(StepEvent, frozen=True, kw_only=True, tag="step.invalidated"):
+    """An earlier success no longer holds: a blob or a file is gone or changed."""
+
+    data: Note
+
+
+class LLMRequest(StepEvent, frozen=True, kw_only=True, tag="llm.request"):
+    """A model is about to be called."""
+
+    data: Asked
+
+
+class LLMResponse(StepEvent, frozen=True, kw_only=True, tag="llm.response"):
+    """A call of a model ended, well or badly."""
+
+    data: Answered
+
+
+class CacheHit(StepEvent, frozen=True, kw_only=True, tag="cache.hit"):
+    """An answer was taken from the cache: no call was made."""
+
+    data: CacheHitData
+
+
+class CacheMiss(StepEvent, frozen=True, kw_only=True, tag="cache.miss"):
+    """An answer was not in the cache."""
+
+    data: CacheMissData
+
+
+class FileWritten(StepEvent, frozen=True, kw_only=True, tag="file.written"):
+    """A file was published to outputs/."""
+
+    data: Written
+
+
+class ArtifactCreated(StepEvent, frozen=True, kw_only=True, tag="artifact.created"):
+    """A blob was stored in artifacts/."""
+
+    data: Artifact
+
+
+AnyJobEvent = (
+    JobStarted
+    | JobResumed
+    | JobSucceeded
+    | JobFailed
+    | JobCancelled
+    | StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepRetrying
+    | StepSkipped
+    | StepInterrupted
+    | StepInvalidated
+    | LLMRequest
+    | LLMResponse
+    | CacheHit
+    | CacheMiss
+    | FileWritten
+    | ArtifactCreated
+    | LogOpened
+    | LogRecovered
+)
+
+Level = Literal["INFO", "WARN", "ERROR"]
+
+
+def level_of(event: Event) -> Level:
+    """Return the level that a line of this event carries."""
+    match event:
+        case StepFailed() | JobFailed():
+            return "ERROR"
+        case StepRetrying() | StepInterrupted() | StepInvalidated() | LogRecovered():
+            return "WARN"
+        case LLMResponse(data=data) if not data.success:
+            return "WARN"
+        case _:
+            return "INFO"

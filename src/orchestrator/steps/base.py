@@ -1,0 +1,114 @@
+"""What the runner asks of a kind of step.
+
+A kind first *prepares* a step (renders its templates, reads the files it depends on: quick,
+and without any effect), so that its key is known before anything is done; then it
+*performs* one attempt. It tells what happened by returning a `Result` or raising a
+`StepError`; it emits no step events of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from ..events import FileRef
+from ..filestore import FileStore
+
+Emit = Callable[..., Awaitable[None]]
+"""`await emit(*events)`: appended in this order, durable on return."""
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A step whose parameters are known.
+
+    Attributes:
+        parts: what the step's key depends on beside what it needs: component name to any JSON
+            value (`prompt`, `command`, `env`, `code_version`, …). Stored as hashes, so that
+            a changed key can be explained by the name of the part that changed.
+        params: what `perform` wants to be given; never stored.
+        reusable: False for an attempt that must never be skipped, whatever its key says.
+    """
+
+    parts: dict[str, Any]
+    params: Any = None
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step can see of its job when it is prepared.
+
+    Attributes:
+        step: the step's name.
+        values: the top-level names of its templates: `steps`, `inputs`, `env`, and the spec's
+            own `project`, `task_description`, …; plain JSON values only. `steps` holds what
+            the step needs, directly or through others, and nothing else.
+        needs: the outputs of the direct needs, by step name.
+        folder: the spec's folder (absolute), where shell and python steps start.
+    """
+
+    step: str
+    values: dict[str, Any]
+    needs: dict[str, Any]
+    folder: str
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt brought: a JSON value, and the files it published to outputs/."""
+
+    output: Any
+    files: tuple[FileRef, ...] = ()
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of a step, and the parts of the world it may touch.
+
+    Attributes:
+        job_id: of the job it belongs to.
+        step: the step's name.
+        number: from 1, over all legs.
+        idempotency_key: the same for a re-try after a crash as for the try that was cut off.
+        timeout_s: for this attempt, None without a limit. The runner enforces it by
+            cancellation; kinds that can pass it on do.
+        work_dir: a private folder of this attempt, made by the runner, empty, removed afterwards.
+        log_path: where stdout and stderr go (`logs/<step>.log`), opened for append by the kind.
+        outputs: the job's FileStore; the only way into outputs/.
+        environ: the environment that child processes get.
+        emit: appends events to the job's log; returns when they are durable.
+        publish: moves what a step left in a folder to outputs/ and records each file; raises
+            StepError of kind `output` for a symlink, a special file, an unsafe name, or a
+            path that another step of the job has published.
+    """
+
+    job_id: str
+    step: str
+    number: int
+    idempotency_key: str
+    timeout_s: float | None
+    work_dir: str
+    log_path: str
+    outputs: FileStore
+    environ: dict[str, str]
+    emit: Emit
+    publish: Callable[[str], Awaitable[tuple[FileRef, ...]]]
+
+
+class StepKind(Protocol):
+    """One kind of step, keyed by the name it has in a spec (`llm`, `run`, `python`, …)."""
+
+    def prepare(self, step: Any, scope: Scope) -> Prepared:
+        """Render and read all that the step's key depends on.
+
+        Raises:
+            StepError: kind `template` for a value that can't be rendered, or any other kind
+                that shows before the step begins.
+        """
+        ...
+
+    async def perform(self, prepared: Prepared, attempt: Attempt) -> Result:
+        """Do the work once.
+
+        Raises:
+            StepError: with the failure's kind; never any other exception but cancellation.
+        """
+        ...
