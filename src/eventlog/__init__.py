@@ -1,5 +1,70 @@
-"""An append-only event log in a plain JSONL file."""
+"""An append-only event log in a plain JSONL file.
 
+>>> import tempfile, os
+>>> class Paid(Event, frozen=True, kw_only=True, tag="paid"):
+...     data: dict[str, int]
+>>> path = os.path.join(tempfile.mkdtemp(), "events.jsonl")
+>>> with Log(path) as log:
+...     log.append(Paid(data={"cents": 250}), Paid(data={"cents": 199}))
+range(1, 3)
+>>> sum(r.event.data["cents"] for r in read(path, Paid) if isinstance(r.event, Paid))
+449
+"""
+
+from .errors import (
+    EventInvalid,
+    EventLogError,
+    LineTooLong,
+    LogDamaged,
+    LogFenced,
+    LogLocked,
+    LogNotFound,
+    LogPoisoned,
+    LogTooNew,
+    LogWriteFailed,
+    MigrationRefused,
+    QueryError,
+)
 from .event import Event, LogOpened, LogRecovered, Record, UnknownEvent
+from .lock import Lock, is_held
+from .log import Durability, Log
+from .memory import MemoryLog
+from .projection import Projection
+from .reader import Decoder, Follower, Line, Rejected, read, read_dicts, read_lines
+from .recover import Scan, Verdict, scan
 
-__all__ = ["Event", "LogOpened", "LogRecovered", "Record", "UnknownEvent"]
+__all__ = [
+    "Decoder",
+    "Durability",
+    "Event",
+    "EventInvalid",
+    "EventLogError",
+    "Follower",
+    "Line",
+    "LineTooLong",
+    "Lock",
+    "Log",
+    "LogDamaged",
+    "LogFenced",
+    "LogLocked",
+    "LogNotFound",
+    "LogOpened",
+    "LogPoisoned",
+    "LogRecovered",
+    "LogTooNew",
+    "LogWriteFailed",
+    "MemoryLog",
+    "MigrationRefused",
+    "Projection",
+    "QueryError",
+    "Record",
+    "Rejected",
+    "Scan",
+    "UnknownEvent",
+    "Verdict",
+    "is_held",
+    "read",
+    "read_dicts",
+    "read_lines",
+    "scan",
+]

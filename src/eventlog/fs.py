@@ -1,0 +1,131 @@
+"""The calls that the log makes of the operating system, and what differs between systems.
+
+Everything durable goes through a `Files` object, so that a test can record, cut or fail each
+call. It adds no policy: what to do about a failure is the caller's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+
+if sys.platform == "darwin":  # pragma: no cover - fsync there does not reach the disk's platter
+
+    def _sync(fd: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+    _sync_data = _sync
+else:
+    _sync = os.fsync
+    _sync_data = os.fdatasync
+
+
+class Files:
+    """The real calls. Flags and modes are POSIX's; errors are OSError, untranslated."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        """Open without following a link at the last component; children don't inherit it."""
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+
+    def close(self, fd: int) -> None:
+        """Close."""
+        os.close(fd)
+
+    def read_at(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes at `offset`."""
+        return os.pread(fd, size, offset)
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        """Write once; may write less than given."""
+        return os.write(fd, data)
+
+    def sync_data(self, fd: int) -> None:
+        """Return when the file's bytes and its size are on the disk."""
+        _sync_data(fd)
+
+    def sync(self, fd: int) -> None:
+        """Return when the file and its metadata are on the disk."""
+        _sync(fd)
+
+    def sync_dir(self, path: str) -> None:
+        """Return when the names in a folder are on the disk."""
+        fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _sync(fd)
+        finally:
+            os.close(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        os.ftruncate(fd, size)
+
+    def rename(self, old: str, new: str) -> None:
+        """Move atomically, replacing what is there."""
+        os.replace(old, new)
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name; fails if the name is taken."""
+        os.link(old, new, follow_symlinks=False)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name."""
+        os.unlink(path)
+
+    def identity(self, fd: int) -> tuple[int, int, int]:
+        """Return device, inode and size of an open file."""
+        stat = os.fstat(fd)
+        return stat.st_dev, stat.st_ino, stat.st_size
+
+    def identity_of(self, path: str) -> tuple[int, int, int]:
+        """Return device, inode and size of what has this name now."""
+        stat = os.stat(path, follow_symlinks=False)
+        return stat.st_dev, stat.st_ino, stat.st_size
+
+    def lock(self, fd: int, *, shared: bool = False) -> bool:
+        """Take a lock that the kernel frees with the process; False if another one holds it."""
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+FILES = Files()
+
+
+def write_all(files: Files, fd: int, data: bytes) -> None:
+    """Write every byte, in as many calls as the system needs.
+
+    Raises:
+        OSError: as the system said it; part of the bytes may have been written.
+    """
+    view = memoryview(data)
+    while view:
+        written = files.write(fd, view)
+        if written <= 0:
+            raise OSError(5, "a write wrote nothing")
+        view = view[written:]
+
+
+def write_whole(files: Files, path: str, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file as a whole: a reader, or a crash, sees the old one or the new one.
+
+    Writes a temporary file beside it, syncs, renames, syncs the folder.
+    """
+    temporary = f"{path}.tmp-{os.getpid()}-{os.urandom(4).hex()}"
+    fd = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        try:
+            write_all(files, fd, data)
+            files.sync(fd)
+        finally:
+            files.close(fd)
+        files.rename(temporary, path)
+    except BaseException:
+        try:
+            files.unlink(temporary)
+        except OSError:
+            pass
+        raise
+    files.sync_dir(os.path.dirname(path))

@@ -1,0 +1,110 @@
+"""One writer per log: an flock that lives as long as its process, and is never unlinked.
+
+The kernel frees the lock when the process dies, however it dies, so there is no stale lock to
+clean up. What stands in the lock file is for messages, never for decisions.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from .errors import LogLocked, LogWriteFailed
+from .fs import FILES, Files
+
+_TRIES = 5
+_PAUSE_S = 0.01
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who took the lock last."""
+
+    pid: int
+    host: str
+    started: str
+
+
+class Lock:
+    """An exclusive hold on a lock file.
+
+    Raises:
+        LogLocked: another process holds it; the message names pid, host and start.
+        LogWriteFailed: the lock file can't be made.
+    """
+
+    def __init__(self, path: str, *, started: str, files: Files = FILES) -> None:
+        self.path = path
+        self._files = files
+        try:
+            self._fd = files.open(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise LogWriteFailed(
+                f"can't open the lock file: {error.strerror}",
+                path=path,
+                hint="check the folder's owner and permissions",
+            ) from error
+        if not self._take():
+            owner = _owner(files.read_at(self._fd, 4096, 0))
+            files.close(self._fd)
+            self._fd = -1
+            raise LogLocked(
+                f"another process is writing this log: {owner}",
+                path=path,
+                hint="wait until it ends, or stop it",
+            )
+        me = Owner(os.getpid(), socket.gethostname(), started)
+        try:
+            files.truncate(self._fd, 0)
+            os.pwrite(self._fd, msgspec.json.encode(me) + b"\n", 0)
+        except OSError:
+            pass  # the name is only for messages; the lock itself holds
+
+    def _take(self) -> bool:
+        # A look by `is_held` takes the lock for an instant; that must not turn a writer away.
+        for _ in range(_TRIES):
+            if self._files.lock(self._fd):
+                return True
+            time.sleep(_PAUSE_S)
+        return False
+
+    def release(self) -> None:
+        """Let go; more than once is fine."""
+        if self._fd >= 0:
+            self._files.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def is_held(path: str, files: Files = FILES) -> bool:
+    """Return whether some process holds the lock file now."""
+    try:
+        fd = files.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not files.lock(fd, shared=True)
+    finally:
+        files.close(fd)
+
+
+def _owner(content: bytes) -> str:
+    try:
+        owner = msgspec.json.decode(content, type=Owner)
+    except msgspec.DecodeError:
+        return "its name is not known yet"
+    return f"pid {owner.pid} on {owner.host}, since {owner.started}"

@@ -1,0 +1,290 @@
+"""Bytes -> whole, torn or damaged, and where. Pure: reading is done by the `Source` given.
+
+A log is whole lines. Sealed lines (see `codec`) follow each other from the first `log.opened`;
+before it may stand unsealed lines of an older version or of another tool.
+
+The first bad line, seq k at offset o, is judged by these rules (the writer keeps at most one
+batch unsynced, which is what makes them sound):
+
+1. It has no newline but verifies, or verifies without its last byte: the event is whole.
+2. A later line verifies alone and carries `dur` >= k: damage in acknowledged data.
+3. A whole 512-byte sector from o on is zeros, or the file ends inside the line: a torn tail.
+4. Otherwise all bytes are there and wrong: damage. Cutting it off could lose what was promised.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from .codec import FORMAT, GENESIS, Seal, looks_sealed, unseal
+from .errors import LineTooLong
+from .event import Opened
+
+SECTOR = 512
+CHUNK = 1 << 16
+READ_LIMIT = 16 << 20
+"""Longest line that is read, in bytes; ours are at most codec.MAX_LINE_BYTES."""
+
+
+class Source(Protocol):
+    """Where the bytes come from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes to look at; what is appended later is not seen."""
+        ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`."""
+        ...
+
+
+class BytesSource:
+    """Bytes that are already there."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return a slice."""
+        return self._data[offset : offset + size]
+
+
+class Verdict(enum.StrEnum):
+    """What a log is."""
+
+    WHOLE = "whole"
+    UNTERMINATED = "unterminated"  # the last line is whole but for its newline
+    TORN = "torn"
+    DAMAGED = "damaged"
+
+
+class Scan(msgspec.Struct, kw_only=True):
+    """What a look over a whole log found.
+
+    Attributes:
+        verdict: what it is.
+        lines: whole lines, which is the next seq.
+        end: offset after the last whole line (its newline included, where there is one).
+        head: sum of the last sealed line, GENESIS if there is none.
+        epoch: of the last writer, 0 if no line is sealed.
+        log_id, format: from the first `log.opened`.
+        unsealed: lines before the first sealed one.
+        unsealed_bytes: their bytes.
+        unsealed_sha256: of these bytes.
+        bad_seq, bad_offset, reason: the first bad line, if the log is torn or damaged.
+        junk: bytes to drop from a final line that is whole otherwise (rule 1).
+    """
+
+    verdict: Verdict = Verdict.WHOLE
+    lines: int = 0
+    end: int = 0
+    head: str = GENESIS
+    epoch: int = 0
+    log_id: str = ""
+    format: int = 0
+    unsealed: int = 0
+    unsealed_bytes: int = 0
+    unsealed_sha256: str = ""
+    bad_seq: int | None = None
+    bad_offset: int | None = None
+    reason: str = ""
+    junk: int = 0
+
+    @property
+    def sealed(self) -> bool:
+        """Whether any line is sealed."""
+        return self.epoch > 0
+
+
+def split(source: Source, start: int = 0, limit: int = READ_LIMIT) -> Iterator[tuple[int, bytes]]:
+    r"""Yield offset and bytes of each line, with its newline; the last may lack it.
+
+    Splits on `\n` alone: other characters that end lines in text do occur inside values.
+
+    Raises:
+        LineTooLong: no newline within `limit` bytes.
+    """
+    offset = start
+    position = start
+    pending: list[bytes] = []
+    held = 0
+    while position < source.size:
+        chunk = source.read_at(position, min(CHUNK, source.size - position))
+        if not chunk:
+            break
+        position += len(chunk)
+        first = 0
+        while (newline := chunk.find(b"\n", first)) >= 0:
+            line = chunk[first : newline + 1]
+            if pending:
+                line = b"".join([*pending, line])
+                pending, held = [], 0
+            yield offset, line
+            offset += len(line)
+            first = newline + 1
+        if first < len(chunk):
+            pending.append(chunk[first:])
+            held += len(chunk) - first
+            if held > limit:
+                raise LineTooLong(
+                    f"a line is longer than {limit} bytes",
+                    offset=offset,
+                    hint="this is no event log, or it is damaged here",
+                )
+    if pending:
+        yield offset, b"".join(pending)
+
+
+def scan(source: Source) -> Scan:
+    """Look at every line and say what the log is.
+
+    Raises:
+        LineTooLong: a line is longer than READ_LIMIT.
+    """
+    found = Scan()
+    prior = hashlib.sha256()
+    for offset, line in split(source):
+        if line.endswith(b"\n"):
+            problem = _take(found, line[:-1], len(line), prior)
+        else:
+            problem = _take_last(found, line, prior)
+        if problem:
+            found.reason = problem
+            found.bad_seq, found.bad_offset = found.lines, offset
+            _judge(found, source, line)
+            break
+    if not found.sealed:
+        found.unsealed, found.unsealed_bytes = found.lines, found.end
+    if found.unsealed:
+        found.unsealed_sha256 = found.unsealed_sha256 or prior.hexdigest()
+    return found
+
+
+def _take(found: Scan, line: bytes, size: int, prior: hashlib._Hash) -> str:
+    """Count one line; return what is wrong with it, or nothing."""
+    said = unseal(line)
+    if said is None:
+        if found.sealed:
+            return "the line's sum is wrong" if looks_sealed(line) else "the line is not sealed"
+        if looks_sealed(line) or b'"type":"log.opened"' in line:
+            return "the line's sum is wrong"
+        prior.update(line)
+        if size > len(line):
+            prior.update(b"\n")
+    elif problem := _follow(found, said, prior):
+        return problem
+    found.lines += 1
+    found.end += size
+    return ""
+
+
+def _follow(found: Scan, said: Seal, prior: hashlib._Hash) -> str:
+    """Check a sealed line against the chain; return what is wrong with it."""
+    if said.seq != found.lines:
+        return f"the line says seq {said.seq} where {found.lines} is due"
+    if said.prev != found.head:
+        return "the line does not follow the one before it"
+    opened = _opened(said)
+    if not found.sealed:
+        if opened is None:
+            return "the first sealed line is no log.opened"
+        unsealed = prior.hexdigest() if found.lines else None
+        if (opened.prior_bytes or 0, opened.prior_sha256) != (found.end, unsealed):
+            return "the unsealed lines before are not those that were sealed over"
+        found.unsealed, found.unsealed_bytes = found.lines, found.end
+        found.unsealed_sha256 = unsealed or ""
+        found.log_id, found.format = opened.log_id, opened.format
+    if opened is not None:
+        if opened.epoch <= found.epoch:
+            return f"epoch {opened.epoch} does not rise above {found.epoch}"
+        if opened.log_id != found.log_id:
+            return "a log.opened of another log"
+        found.epoch = opened.epoch
+        found.format = max(found.format, opened.format)
+    found.head = said.sum
+    return ""
+
+
+class _Head(msgspec.Struct):
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+_OPENED = msgspec.json.Decoder(Opened)
+
+
+def _opened(said: Seal) -> Opened | None:
+    if b'"type":"log.opened"' not in said.body:
+        return None
+    try:
+        head = _HEAD.decode(said.body + b"}")
+        return _OPENED.decode(head.data) if head.type == "log.opened" else None
+    except msgspec.DecodeError:
+        return None
+
+
+def _take_last(found: Scan, line: bytes, prior: hashlib._Hash) -> str:
+    """Judge a last line without newline by rule 1; return what is wrong with it."""
+    if not found.sealed and not looks_sealed(line) and not looks_sealed(line[:-1]):
+        if b'"type":"log.opened"' not in line and _is_object(line):
+            found.verdict = Verdict.UNTERMINATED
+            return _take(found, line, len(line), prior)
+        return "the last line was cut off"
+    for junk in (0, 1):
+        whole = line[: len(line) - junk]
+        if unseal(whole) is not None:
+            problem = _take(found, whole, len(whole), prior)
+            if not problem:
+                found.verdict, found.junk = Verdict.UNTERMINATED, junk
+            return problem
+    return "the last line was cut off"
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _judge(found: Scan, source: Source, line: bytes) -> None:
+    """Tell a torn tail from damage by rules 2 to 4."""
+    assert found.bad_offset is not None
+    found.verdict = Verdict.DAMAGED
+    after = found.bad_offset + len(line)
+    for _, later in split(source, after):
+        said = unseal(later.rstrip(b"\n"))
+        if said is not None and said.dur is not None and said.dur >= found.lines:
+            found.reason += f"; seq {said.seq} says that it was durable"
+            return
+    if not line.endswith(b"\n") and not looks_sealed(line):
+        found.verdict = Verdict.TORN  # the file ends inside the line
+    elif (found.sealed or not found.lines) and _has_zero_sector(source, found.bad_offset):
+        # Of another tool's lines only an unfinished last one is torn: nothing is known of its
+        # syncs.
+        found.verdict = Verdict.TORN
+
+
+def _has_zero_sector(source: Source, start: int) -> bool:
+    """Return whether any sector from `start` on (the first one cut there) is all zeros."""
+    position = start
+    while position < source.size:
+        end = min((position // SECTOR + 1) * SECTOR, source.size)
+        block = source.read_at(position, end - position)
+        if not block.strip(b"\0"):
+            return True
+        position = end
+    return False
+
+
+def is_too_new(found: Scan) -> bool:
+    """Return whether a later version of the format wrote this log."""
+    return found.format > FORMAT

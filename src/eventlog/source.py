@@ -1,0 +1,68 @@
+"""A file as a `recover.Source`: read by position, so that nobody's cursor moves."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Self
+
+from .errors import EventLogError, LogNotFound
+from .fs import FILES, Files
+
+
+class FileSource:
+    """An open file, with the size it has now."""
+
+    def __init__(self, fd: int, files: Files = FILES) -> None:
+        self._fd = fd
+        self._files = files
+        self.size = files.identity(fd)[2]
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`."""
+        return self._files.read_at(self._fd, size, offset)
+
+
+class LogFile(FileSource):
+    """A log opened for reading; readers never lock.
+
+    Raises:
+        LogNotFound: there is no file, or it is a folder.
+        EventLogError: it can't be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], files: Files = FILES) -> None:
+        self.path = os.fspath(path)
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise LogNotFound("there is no log here", path=self.path) from error
+        except OSError as error:
+            raise EventLogError(
+                f"the log can't be read: {error.strerror}", path=self.path
+            ) from error
+        if os.path.isdir(self.path):
+            os.close(fd)
+            raise LogNotFound("this is a folder, not a log", path=self.path)
+        super().__init__(fd, files)
+
+    def refresh(self) -> None:
+        """Look at the size again."""
+        self.size = self._files.identity(self._fd)[2]
+
+    def close(self) -> None:
+        """Close; more than once is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
