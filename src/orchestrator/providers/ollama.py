@@ -1,0 +1,94 @@
+"""Ollama: `POST /api/chat`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .address import Site
+from .base import Reply, Request, Usage
+from .served import Served, as_list, no_answer, normal_stop, typed, with_options
+
+if TYPE_CHECKING:
+    from .http import Answer
+
+_TOP_LEVEL = ("keep_alive", "think", "logprobs", "top_logprobs", "tools")
+_RESERVED = frozenset({"model", "messages", "stream", "format"})
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+class _Chat(msgspec.Struct):
+    model: str | None = None
+    message: _Message | None = None
+    done: bool = False
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_cached_count: int | None = None
+    eval_count: int | None = None
+
+
+class Ollama(Served):
+    """Models on an Ollama server, usually on this machine; it takes no key."""
+
+    site = Site(
+        provider="ollama",
+        variable="OLLAMA_HOST",
+        default="http://127.0.0.1:11434",
+        default_port=11434,
+    )
+    path = "/api/chat"
+    start_hint = "start it with `ollama serve`"
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """Return the body; sampling options go into `options`, `max_tokens` as `num_predict`."""
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [msgspec.to_builtins(message) for message in request.messages],
+            "stream": False,
+        }
+        if request.schema is not None:
+            body["format"] = request.schema
+        rest = {name: value for name, value in request.options.items() if name not in _TOP_LEVEL}
+        options = with_options({}, rest, renamed={"max_tokens": "num_predict"}, reserved=_RESERVED)
+        if "stop" in options:
+            options["stop"] = as_list(options["stop"])
+        if options:
+            body["options"] = options
+        top = {name: request.options[name] for name in _TOP_LEVEL if name in request.options}
+        return with_options(body, top)
+
+    def reply(self, answer: Answer, request: Request) -> Reply:
+        """Return the reply; `done` without a reason is what old servers say for `stop`."""
+        chat = typed(answer.value, _Chat)
+        if chat.message is None or not chat.done:
+            raise no_answer("it holds no finished message")
+        reason = normal_stop(chat.done_reason or "stop")
+        return Reply(
+            text=chat.message.content or "",
+            model=chat.model or request.model,
+            stop_reason="tool_calls" if chat.message.tool_calls else reason,
+            usage=Usage(
+                tokens_in=chat.prompt_eval_count,
+                tokens_out=chat.eval_count,
+                tokens_cache_read=chat.prompt_eval_cached_count,
+            ),
+        )
+
+    def call_headers(self, idempotency_key: str) -> dict[str, str]:  # noqa: ARG002 - as all
+        """Return nothing: the server knows no idempotency keys."""
+        return {}
+
+    def missing_hint(self, model: str) -> str:
+        """Return the command that fetches a model."""
+        return f"fetch it with `ollama pull {model}`; `ollama list` shows what is there"
+
+
+def connect(base_url: str | None, environ: Mapping[str, str]) -> Ollama:
+    """Return the provider."""
+    return Ollama(base_url, environ)
