@@ -1,0 +1,162 @@
+"""Steps and what they need: a graph without cycles, or an error that names what is wrong.
+
+Nothing here recurses: a chain of 100,000 steps is as good as a short one. All is linear in
+steps plus edges.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .errors import ExitCode, OrchestratorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .events import StepDecl
+
+_CYCLE_NAMES = 12  # of a longer cycle only the ends are printed
+
+
+class GraphError(OrchestratorError, ValueError):
+    """The steps can't be put in an order.
+
+    Args:
+        message: which step, and what is wrong with it.
+        cycle: the steps of a cycle, each needing the next, the last one needing the first.
+        hint: what to do now.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, cycle: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.cycle = cycle
+
+
+class Graph:
+    """The steps of a job, in the order they were declared.
+
+    Attributes:
+        steps: the declarations by id.
+        ids: in the order given.
+        needs: id to the ids it needs, each once.
+        dependents: id to the ids that need it, in the order given.
+        roots: the ids that need nothing.
+        order: a topological order; the same for the same steps.
+
+    Raises:
+        GraphError: for an id that is there twice, a need that is not there, and a cycle.
+    """
+
+    __slots__ = ("dependents", "ids", "needs", "order", "roots", "steps")
+
+    def __init__(self, steps: Sequence[StepDecl]) -> None:
+        self.steps: dict[str, StepDecl] = {}
+        for step in steps:
+            if step.id in self.steps:
+                raise GraphError(f"two steps have the id {step.id!r}", hint="rename one of them")
+            self.steps[step.id] = step
+        self.ids: tuple[str, ...] = tuple(self.steps)
+        self.needs: dict[str, tuple[str, ...]] = {
+            step.id: tuple(dict.fromkeys(step.needs)) for step in steps
+        }
+        dependents: dict[str, list[str]] = {}
+        for step_id, needs in self.needs.items():
+            for need in needs:
+                if need not in self.steps:
+                    raise GraphError(
+                        f"step {step_id!r} needs {need!r}, which is not a step",
+                        hint="declare it, or take it out of the needs",
+                    )
+                dependents.setdefault(need, []).append(step_id)
+        self.dependents: dict[str, tuple[str, ...]] = {
+            step_id: tuple(dependents.get(step_id, ())) for step_id in self.ids
+        }
+        self.roots: tuple[str, ...] = tuple(i for i in self.ids if not self.needs[i])
+        self.order: tuple[str, ...] = tuple(_sorted(self.needs, self.dependents))
+        if len(self.order) < len(self.ids):
+            cycle = find_cycles(self.needs)[0]
+            raise GraphError(
+                f"the steps need each other in a circle: {show_cycle(cycle)}",
+                cycle=cycle,
+                hint="take one of these needs out",
+            )
+
+    def ancestors(self, step_id: str) -> set[str]:
+        """Return all that a step needs, directly or through others."""
+        return ancestors(self.needs, step_id)
+
+
+def ancestors(needs: Mapping[str, Iterable[str]], step_id: str) -> set[str]:
+    """Return all that a step needs, directly or through others.
+
+    Takes any map, also one with cycles or unknown names (a step of a cycle is its own ancestor).
+    """
+    found: set[str] = set()
+    waiting = [step_id]
+    while waiting:
+        for need in needs.get(waiting.pop(), ()):
+            if need not in found:
+                found.add(need)
+                waiting.append(need)
+    return found
+
+
+def find_cycles(needs: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
+    """Return cycles that share no step, each beginning at the step that comes first.
+
+    There are none if and only if the graph has no cycle; where cycles share steps, one of them
+    is told. Names that are no steps are passed over.
+    """
+    known = {step_id: [n for n in wanted if n in needs] for step_id, wanted in needs.items()}
+    dependents: dict[str, list[str]] = {step_id: [] for step_id in known}
+    for step_id, wanted in known.items():
+        for need in dict.fromkeys(wanted):
+            dependents[need].append(step_id)
+    done = set(_sorted({i: tuple(dict.fromkeys(w)) for i, w in known.items()}, dependents))
+    # Each step that is left needs one that is left. Going from need to need must come back.
+    after = {i: next(n for n in known[i] if n not in done) for i in known if i not in done}
+    place = {step_id: index for index, step_id in enumerate(needs)}
+    walked: dict[str, str] = {}  # step to the start of the walk that passed it
+    cycles = []
+    for start in after:
+        step_id = start
+        while step_id not in walked:
+            walked[step_id] = start
+            step_id = after[step_id]
+        if walked[step_id] != start:
+            continue
+        cycle = [step_id]
+        while after[cycle[-1]] != step_id:
+            cycle.append(after[cycle[-1]])
+        first = min(range(len(cycle)), key=lambda index: place[cycle[index]])
+        cycles.append(tuple(cycle[first:] + cycle[:first]))
+    return cycles
+
+
+def show_cycle(cycle: Sequence[str]) -> str:
+    """Return a cycle as text: `a -> b -> a`, where a needs b."""
+    names = [*cycle, cycle[0]]
+    if len(names) > _CYCLE_NAMES:
+        half = _CYCLE_NAMES // 2
+        names = [*names[:half], f"({len(names) - 2 * half} more)", *names[-half:]]
+    return " -> ".join(names)
+
+
+def _sorted(
+    needs: Mapping[str, Sequence[str]], dependents: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Return what can be ordered: all, unless there is a cycle."""
+    open_needs = {step_id: len(wanted) for step_id, wanted in needs.items()}
+    ready = deque(step_id for step_id, count in open_needs.items() if not count)
+    order = []
+    while ready:
+        step_id = ready.popleft()
+        order.append(step_id)
+        for dependent in dependents[step_id]:
+            open_needs[dependent] -= 1
+            if not open_needs[dependent]:
+                ready.append(dependent)
+    return order
