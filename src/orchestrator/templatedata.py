@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_INT64 = range(-(2**63), 2**64)  # what our JSON writer takes
+
+
 def as_text(value: Any) -> str:
     """Return how a value stands in a text."""
     if isinstance(value, str):
@@ -29,7 +32,11 @@ def plain(value: Any) -> Any:
     Raises:
         ValueError: for anything else.
     """
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if value not in _INT64:
+            raise ValueError("a number that does not fit in 64 bits")
         return value
     if isinstance(value, str):
         return str(value)
@@ -42,6 +49,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise ValueError(f"a {type(value).__name__} is no JSON value")
+
+
+def json_type(value: Any) -> str:
+    """Return what a value is, in the words of JSON."""
+    for name, kind in _JSON_TYPES.items():
+        if isinstance(value, kind):
+            return name
+    return f"a {type(value).__name__}"
+
+
+_JSON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "null": type(None),
+    "a boolean": bool,
+    "an integer": int,
+    "a number": float,
+    "a string": str,
+    "a list": (list, tuple),
+    "a map": dict,
+}
 
 
 def walk(path: tuple[str | int, ...], values: Mapping[str, Any], place: str) -> Any:
@@ -77,7 +103,7 @@ def _has(path: tuple[str | int, ...], value: Any) -> str:
     elif isinstance(value, list):
         known = f"{len(value)} items"
     else:
-        known = f"no members: it is {'null' if value is None else f'a {type(value).__name__}'}"
+        known = f"no members: it is {json_type(value)}"
     return f"`{_shown(path)}` has {known}" if path else f"there are: {known}"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import FailureKind, StepError
 from .templatedata import as_text, plain, walk
-from .templatescan import Reference, Tag, filters_and_tests, path_of, references, scan
+from .templatescan import Reference, Tag, assigns, filters_and_tests, path_of, references, scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,9 @@ def names(source: str) -> frozenset[str]:
 def references_to(source: str, root: str) -> list[Reference]:
     """Return the members of a top-level name that a template names outright."""
     analysis = _analyse(source)
-    return references(analysis.tags, root)[0] if root in analysis.names else []
+    if root not in analysis.names and assigns(analysis.tags, root):
+        return []
+    return references(analysis.tags, root)[0]
 
 
 def refs(source: str) -> set[str]:
@@ -163,12 +165,14 @@ def _engine() -> Environment:
 def _visible_data(source: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return copies of what a template can reach; of the steps only those it names."""
     analysis = _analyse(source)
+    # All words of all tags: the engine overlooks names inside a slice.
+    words = {token.text for tag in analysis.tags for token in tag.tokens}
     data = {}
-    for name in analysis.names & values.keys():
+    for name in words & values.keys():
         value = values[name]
         if name == "steps" and isinstance(value, dict):
-            named, plain = references(analysis.tags, name)
-            if plain:
+            named, static = references(analysis.tags, name)
+            if static:
                 value = {r.name: value[r.name] for r in named if r.name in value}
         data[name] = plain(value)
     return data

@@ -138,6 +138,17 @@ def references(tags: list[Tag], root: str) -> tuple[list[Reference], bool]:
     return found, plain
 
 
+def assigns(tags: list[Tag], name: str) -> bool:
+    """Tell whether a template may give a name a meaning of its own."""
+    return any(
+        tag.opener == "{%"
+        and tag.tokens[:1] != ()
+        and tag.tokens[0].text in ("set", "for", "with", "macro", "call")
+        and any(token.text == name for token in tag.tokens[1:])
+        for tag in tags
+    )
+
+
 def _is_other(tag: Tag, index: int) -> bool:
     """Tell whether a token that reads like a variable is a keyword, a member or an argument."""
     before = tag.tokens[index - 1].text if index else ""
