@@ -129,11 +129,12 @@ class Log:
 
     # --- append ------------------------------------------------------------------------------
 
-    def append(self, *events: Event | Mapping[str, Any]) -> range:
+    def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
         """Write the events in one batch and return their seqs.
 
         An event is a struct below `Event` or a mapping with a `type`. Returns when the
         durability level's promise holds for all of them; on an error none is promised.
+        `time_ns` is the batch's time, by default the clock's.
 
         Raises:
             EventInvalid, LineTooLong: before anything is written; the handle stays usable.
@@ -145,7 +146,7 @@ class Log:
         if not events:
             return range(first, first)
         self._check()
-        lines, head = self._encode(events)
+        lines, head = self._encode(events, self._clock() if time_ns is None else time_ns)
         self._write(b"".join(lines))
         self._next, self._head = first + len(events), head
         if self._durability is not Durability.OS:
@@ -191,10 +192,12 @@ class Log:
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _encode(self, events: tuple[Event | Mapping[str, Any], ...]) -> tuple[list[bytes], str]:
+    def _encode(
+        self, events: tuple[Event | Mapping[str, Any], ...], time_ns: int
+    ) -> tuple[list[bytes], str]:
         lines: list[bytes] = []
         head, seq = self._head, self._next
-        ts = self._stamp(self._clock())
+        ts = self._stamp(time_ns)
         durable = None if self._durability is Durability.OS else self._durable
         for event in events:
             fields = self._fields(event) if self._fields else self._fixed

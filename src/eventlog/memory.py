@@ -41,7 +41,7 @@ class MemoryLog:
         """The seq that the next event gets."""
         return len(self.lines)
 
-    def append(self, *events: Event | Mapping[str, Any]) -> range:
+    def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
         """Take the events in and return their seqs.
 
         Raises:
@@ -49,7 +49,7 @@ class MemoryLog:
         """
         first, head = self.next_seq, self.head
         lines: list[bytes] = []
-        ts = self._stamp(self._clock())
+        ts = self._stamp(self._clock() if time_ns is None else time_ns)
         for seq, event in enumerate(events, first):
             fields = self._fields(event) if callable(self._fields) else self._fields
             members = codec.encode_members(event)

@@ -2,7 +2,8 @@
 
 Whatever a command says about a job follows from these events alone. The tags are written by
 hand: renaming a class must not break a log. Field names that logs of earlier versions use
-stay as they are.
+stay as they are. Every payload field has a default, so that a log that lacks it can still be
+folded; a default is a value that never occurs, because defaults are not written.
 
 On disk each event is one line (see `eventlog.codec`); `level` and `job_id` are added there
 for the reader, they follow from the event's type and from the log.
@@ -60,14 +61,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a leg set out to do."""
 
-    project: str
-    steps: tuple[StepDecl, ...] | BlobRef
+    project: str = ""
+    steps: tuple[StepDecl, ...] | BlobRef = ()
     spec_path: str = ""
     spec_sha256: str = ""
     name: str = ""
     provider: str = ""
     model: str = ""
-    concurrency: int = 4
+    concurrency: int = 0
     timeout_s: float | None = None
     version: str = ""
     command: tuple[str, ...] = ()
@@ -76,7 +77,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a leg ended; `duration_s` is this leg's, by the monotonic clock."""
 
-    duration_s: float
+    duration_s: float = 0.0
     failures: tuple[Failure, ...] = ()
     reason: str = ""
 
@@ -84,8 +85,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt, as it was handed out; `parts` are hashes of what the key consists of."""
 
-    attempt: int
-    kind: str
+    attempt: int = 0
+    kind: str = ""
     needs: tuple[str, ...] = ()
     key: str = ""
     parts: dict[str, str] = {}
@@ -95,8 +96,8 @@ class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt's result. `output` is any JSON value or a BlobRef's object."""
 
-    attempt: int
-    duration_s: float
+    attempt: int = 0
+    duration_s: float = 0.0
     output: Any = None
     output_sha256: str = ""
     files: tuple[FileRef, ...] = ()
@@ -106,9 +107,9 @@ class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class StepFault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why an attempt failed; `retry_in_s` where another one follows."""
 
-    attempt: int
-    kind: str
-    message: str
+    attempt: int = 0
+    kind: str = ""
+    message: str = ""
     hint: str = ""
     duration_s: float = 0.0
     retry_in_s: float | None = None
@@ -122,7 +123,7 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `from_seq`) or tells which need did not succeed.
     """
 
-    reason: str
+    reason: str = ""
     key: str = ""
     from_step: str = ""
     from_seq: int | None = None
@@ -132,17 +133,17 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was found about an earlier attempt or result."""
 
-    reason: str
+    reason: str = ""
     attempt: int = 0
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call of a model that is about to be made."""
 
-    provider: str
-    model: str
-    cache_key: str
-    attempt: int = 1
+    provider: str = ""
+    model: str = ""
+    cache_key: str = ""
+    attempt: int = 0
     base_url: str = ""
     request: BlobRef | None = None
     simulated: bool = False
@@ -151,12 +152,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a call ended; tokens only as the provider counted them."""
 
-    provider: str
-    model: str
-    duration_s: float
-    success: bool
+    provider: str = ""
+    model: str = ""
+    duration_s: float = 0.0
+    success: bool | None = None
     cache_key: str = ""
-    attempt: int = 1
+    attempt: int = 0
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_cache_read: int | None = None
@@ -173,9 +174,9 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An answer that was there; `from_job` and `from_seq` name who paid for it."""
 
-    cache_key: str
-    provider: str
-    model: str
+    cache_key: str = ""
+    provider: str = ""
+    model: str = ""
     from_job: str = ""
     from_seq: int | None = None
     tokens_in: int | None = None
@@ -187,29 +188,29 @@ class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class CacheMissData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An answer that was not there; `reason` is `first` or names what differs."""
 
-    cache_key: str
-    provider: str
-    model: str
-    reason: str
+    cache_key: str = ""
+    provider: str = ""
+    model: str = ""
+    reason: str = ""
     nearest: str = ""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file that was published to outputs/."""
 
-    path: str
-    sha256: str
-    size_bytes: int
-    wrote: bool
-    reason: str
+    path: str = ""
+    sha256: str = ""
+    size_bytes: int | None = None
+    wrote: bool | None = None
+    reason: str = ""
     media_type: str = ""
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A blob that was stored."""
 
-    sha256: str
-    size_bytes: int
+    sha256: str = ""
+    size_bytes: int | None = None
     media_type: str = ""
     name: str = ""
 
@@ -368,7 +369,7 @@ def level_of(event: Event) -> Level:
             return "ERROR"
         case StepRetrying() | StepInterrupted() | StepInvalidated() | LogRecovered():
             return "WARN"
-        case LLMResponse(data=data) if not data.success:
+        case LLMResponse(data=data) if data.success is False:
             return "WARN"
         case _:
             return "INFO"

@@ -29,10 +29,13 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
             a changed key can be explained by the name of the part that changed.
         params: what `perform` wants to be given; never stored.
         reusable: False for an attempt that must never be skipped, whatever its key says.
+        abandons: True if a timeout can't end the attempt (a thread), only stop waiting for it.
     """
 
     parts: dict[str, Any]
     params: Any = None
+    reusable: bool = True
+    abandons: bool = False
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,199 @@
+"""Steps that are functions of this process: what `run_dag` gives the runner."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from .blobs import BlobStore
+from .errors import FailureKind, StepError
+from .events import FileRef
+from .filestore import FileStore
+from .outputs import Outputs
+from .retry import RetryPolicy
+from .state import JobState, Success
+from .steps.base import Attempt, Emit, Prepared, Result
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A function and how it is run."""
+
+    fn: Callable[..., Any]
+    needs: tuple[str, ...]
+    key: Any
+    timeout_s: float | None
+    retry: RetryPolicy
+
+
+class FunctionWork:
+    """The functions of a DAG, as the runner sees them.
+
+    Sync functions run in threads, as many as run at once; async ones in the event loop.
+
+    Args:
+        nodes: by id.
+        context: handed to every function.
+        blobs: for outputs too large for a line.
+        folder: where the job's files are.
+        concurrency: how many threads there may be.
+        job_id: the job's.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        context: Any,
+        blobs: BlobStore,
+        folder: str,
+        concurrency: int,
+        job_id: str,
+    ) -> None:
+        self._nodes = nodes
+        self._context = context
+        self._outputs = Outputs(blobs)
+        self._folder = folder
+        self._store = FileStore(os.path.join(folder, "outputs"))
+        self._threads = anyio.CapacityLimiter(concurrency)
+        self._job_id = job_id
+        self._sources: dict[Callable[..., Any], str] = {}
+        self._results: dict[str, Any] = {}
+
+    def prepare(self, name: str, state: JobState) -> Prepared:
+        """Return the function's source as what its key depends on."""
+        node = self._nodes[name]
+        parts: dict[str, Any] = {"code_version": self._source(node.fn)}
+        if node.key is not None:
+            parts["key"] = node.key
+        needs = {}
+        for need in node.needs:
+            success = state.steps[need].success
+            assert success is not None
+            needs[need] = success
+        return Prepared(parts=parts, params=needs, abandons=not _is_async(node.fn))
+
+    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
+        """Return what an attempt may touch; a function gets none of it but by its context."""
+        return Attempt(
+            job_id=self._job_id,
+            step=name,
+            number=number,
+            idempotency_key=idempotency_key,
+            timeout_s=self._nodes[name].timeout_s,
+            work_dir="",
+            log_path="",
+            outputs=self._store,
+            environ={},
+            emit=emit,
+            publish=_publish_nothing,
+        )
+
+    async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:  # noqa: ARG002 - see attempt
+        """Call the function with the context and the results of what it needs."""
+        node = self._nodes[name]
+        dep_results = {need: self._dep(need, success) for need, success in prepared.params.items()}
+        if _is_async(node.fn):
+            output = await node.fn(self._context, dep_results)
+        else:
+            output = await anyio.to_thread.run_sync(
+                node.fn,
+                self._context,
+                dep_results,
+                abandon_on_cancel=True,
+                limiter=self._threads,
+            )
+            if inspect.isawaitable(output):
+                output = await output
+        return Result(output=output)
+
+    def holds(self, success: Success) -> str:
+        """Return why a recorded output can't be had any more, or nothing."""
+        return self._outputs.holds(success)
+
+    def keep(self, name: str, result: Result, encoded: bytes) -> object:  # noqa: ARG002 - Work's
+        """Return the output, or a blob's reference."""
+        return self._outputs.keep(result.output, encoded)
+
+    def retry(self, name: str) -> RetryPolicy:
+        """Return how the step is retried."""
+        return self._nodes[name].retry
+
+    def timeout_s(self, name: str) -> float | None:
+        """Return the limit of one attempt in seconds."""
+        return self._nodes[name].timeout_s
+
+    def output(self, success: Success) -> Any:
+        """Return a recorded result's real output."""
+        return self._outputs.load(success.output)
+
+    def _dep(self, name: str, success: Success) -> Any:
+        from .dag import StepResult
+
+        return StepResult(
+            id=name,
+            status="succeeded",
+            output=self.output(success),
+            duration_s=success.duration_s,
+            files=success.files,
+        )
+
+    def _source(self, fn: Callable[..., Any]) -> str:
+        found = self._sources.get(fn) if _hashable(fn) else None
+        if found is None:
+            found = code_version(fn)
+            if _hashable(fn):
+                self._sources[fn] = found
+        return found
+
+
+def code_version(fn: Callable[..., Any]) -> str:
+    """Return the hash of a function's source, with the arguments that a `partial` fixes.
+
+    Where there is no source (a builtin, code typed at a prompt) its bytecode or its name has
+    to do. What a closure or a global brings is not in it: that is what a node's `key` is for.
+    """
+    parts: list[str] = []
+    while isinstance(fn, functools.partial):
+        parts.append(repr((fn.args, sorted(fn.keywords.items()))))
+        fn = fn.func
+    target = fn
+    if not inspect.isroutine(fn) and not inspect.isclass(fn):
+        target = type(fn).__call__
+    try:
+        parts.append(inspect.getsource(target))
+    except (OSError, TypeError):
+        code = getattr(target, "__code__", None)
+        name = getattr(target, "__qualname__", repr(target))
+        parts.append(f"{name} {code.co_code.hex()} {code.co_consts!r}" if code else name)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if inspect.isroutine(fn):
+        return inspect.iscoroutinefunction(fn)
+    return inspect.iscoroutinefunction(type(fn).__call__)
+
+
+def _hashable(fn: Callable[..., Any]) -> bool:
+    try:
+        hash(fn)
+    except TypeError:
+        return False
+    return True
+
+
+async def _publish_nothing(folder: str) -> tuple[FileRef, ...]:
+    raise StepError(
+        f"a function publishes no folder ({folder})",
+        kind=FailureKind.OUTPUT,
+        hint="write with FileStore.safe_write",
+    )

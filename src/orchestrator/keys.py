@@ -1,0 +1,83 @@
+"""What makes a step or a call reusable: hashes over canonical JSON. Pure.
+
+A key names what a result depends on and nothing else: not the step's name, the job, the attempt,
+the time, or how the step is retried. The recipe has a version, which is part of the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from .errors import FailureKind, StepError
+
+KEY_VERSION = 1
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+def canonical(value: Any) -> bytes:
+    """Return a JSON value as compact UTF-8 with sorted keys."""
+    return _ENCODER.encode(value)
+
+
+def sha256(data: bytes) -> str:
+    """Return 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def part_hashes(parts: Mapping[str, Any]) -> dict[str, str]:
+    """Return a short hash for each component, which is what is stored to explain a key."""
+    return {name: sha256(canonical(value))[:16] for name, value in sorted(parts.items())}
+
+
+def step_key(kind: str, parts: Mapping[str, Any], needs: Sequence[str]) -> str:
+    """Return a step's key.
+
+    Args:
+        kind: of the step.
+        parts: component name to JSON value, as `StepKind.prepare` gives them.
+        needs: the output hashes of what it needs, in the order of `needs`.
+    """
+    return sha256(canonical({"v": KEY_VERSION, "kind": kind, "parts": parts, "needs": needs}))
+
+
+def call_key(components: Mapping[str, Any]) -> str:
+    """Return the key of a call of a model: of the whole effective request, without credentials."""
+    return sha256(canonical({"v": KEY_VERSION, "call": components}))
+
+
+def output_hash(output: Any, files: Sequence[tuple[str, str]]) -> str:
+    """Return the hash of a step's result: its value, and (path, sha256) of its files."""
+    return sha256(canonical({"output": output, "files": sorted(files)}))
+
+
+def encode_output(step: str, output: Any) -> bytes:
+    """Return a step's output as canonical JSON.
+
+    Raises:
+        StepError: kind `output`; it names the path inside the value that is no JSON.
+    """
+    from eventlog.codec import encode_members
+    from eventlog.errors import EventInvalid
+
+    try:
+        encode_members({"output": output})
+        return canonical(output)
+    except (EventInvalid, TypeError, ValueError, RecursionError) as error:
+        cause = error.message if isinstance(error, EventInvalid) else str(error)
+        cause = cause.removeprefix("an event can't be encoded: ").replace("$.output", "$", 1)
+        raise StepError(
+            f"the output of step {step} is no JSON value: {cause}",
+            kind=FailureKind.OUTPUT,
+            hint="return dicts with string keys, lists, strings, finite numbers, booleans or None",
+        ) from error
+
+
+def first_difference(now: Mapping[str, str], before: Mapping[str, str]) -> str:
+    """Name the components that differ, comma-separated, or nothing."""
+    names = sorted(now.keys() | before.keys())
+    return ", ".join(name for name in names if now.get(name) != before.get(name))

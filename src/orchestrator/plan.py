@@ -1,0 +1,120 @@
+"""What to do next: decisions over a job's state, without doing any of it. Pure."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import msgspec
+
+from . import events as ev
+from .state import JobState, JobStatus, StepStatus, Success
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner does now.
+
+    Attributes:
+        starts: steps to prepare and start, or to skip, in this order.
+        verdict: how the leg ends, if nothing is left to do.
+        wake_after_s: when to ask again if nothing happens until then; None: only then.
+    """
+
+    starts: tuple[str, ...] = ()
+    verdict: JobStatus | None = None
+    wake_after_s: float | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked of the leg: how many at once, and whether to go on after a failure."""
+
+    concurrency: int = 4
+    keep_going: bool = False
+
+
+def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
+    """Return what to do in this state at the monotonic second `now_s`."""
+    stopped = bool(state.failures) and not policy.keep_going
+    if stopped:
+        return Plan(verdict=None if state.running else JobStatus.FAILED)
+    free = policy.concurrency - len(state.running)
+    due = [name for at_s, name in state.retries if at_s <= now_s][: max(free, 0)]
+    starts = (*due, *islice(state.ready, max(free - len(due), 0)))
+    if starts:
+        return Plan(starts=starts)
+    if state.running or state.retries:
+        later = state.retries and free > 0
+        return Plan(wake_after_s=max(state.retries[0][0] - now_s, 0.0) if later else None)
+    return Plan(verdict=JobStatus.FAILED if state.open_steps else JobStatus.SUCCEEDED)
+
+
+def reusable(state: JobState, name: str, key: str) -> Success | None:
+    """Return the earlier success that a step with this key may take over.
+
+    It is matched by name and key, else by key among names that have gone from the spec (the
+    step was renamed). Each success is used once.
+    """
+    own = state.past.get(name)
+    if own is not None and own.key == key:
+        return own
+    for former in state.gone.get(key, ()):
+        success = state.past.get(former)
+        if success is not None:
+            return success
+    return None
+
+
+def opening(state: JobState, started: ev.Started) -> list[ev.JobEvent]:
+    """Return the events that begin a leg: of a new job, or of one that goes on."""
+    if state.status is JobStatus.NEW:
+        return [ev.JobStarted(data=started)]
+    cut_off: list[ev.JobEvent] = [
+        ev.StepInterrupted(
+            step=name,
+            data=ev.Note(
+                reason="its process ended before the outcome was recorded",
+                attempt=state.steps[name].attempt,
+            ),
+        )
+        for name in state.running
+    ]
+    return [*cut_off, ev.JobResumed(data=started)]
+
+
+def closing(
+    state: JobState, verdict: JobStatus, duration_s: float, reason: str
+) -> list[ev.JobEvent]:
+    """Return the events that end a leg: a reason for each step that was not run, and the end."""
+    skipped: list[ev.JobEvent] = []
+    if verdict is JobStatus.FAILED:
+        skipped = [
+            ev.StepSkipped(step=name, data=ev.Skip(reason=why))
+            for name, why in _not_run(state).items()
+        ]
+    ended = ev.Ended(duration_s=duration_s, failures=tuple(state.failures), reason=reason)
+    match verdict:
+        case JobStatus.SUCCEEDED:
+            return [ev.JobSucceeded(data=ended)]
+        case JobStatus.CANCELLED:
+            return [ev.JobCancelled(data=ended)]
+        case _:
+            return [*skipped, ev.JobFailed(data=ended)]
+
+
+def _not_run(state: JobState) -> dict[str, str]:
+    """Return why each step was not run: the need that did not succeed, or the first failure."""
+    blocked: dict[str, str] = {}
+    stack = [(name, name) for name in reversed([f.step for f in state.failures])]
+    while stack:
+        name, culprit = stack.pop()
+        for dependent in state.graph.dependents.get(name, ()):
+            if dependent not in blocked:
+                blocked[dependent] = f"it needs {culprit}, which failed"
+                stack.append((dependent, culprit))
+    reasons: dict[str, str] = {}
+    for name in state.graph.ids:
+        if state.steps[name].status in (StepStatus.PENDING, StepStatus.WAITING):
+            first = state.failures[0].step if state.failures else ""
+            reasons[name] = blocked.get(name) or (
+                f"the job stopped when {first} failed" if first else "the job stopped"
+            )
+    return reasons

@@ -1,0 +1,298 @@
+"""The loop: take in outcomes, decide, append outcomes and new starts in one batch, perform.
+
+Everything runs in one event loop, and only this loop writes the log. An attempt never touches
+the state; it hands events in and waits until they are durable. Appending is done in place and
+not in a thread: a sync costs less than the way to a thread and back, and nothing could be
+decided meanwhile anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from typing import NamedTuple
+
+import anyio
+import anyio.abc
+import msgspec
+
+from eventlog import Event
+
+from . import events as ev
+from .attempt import Launch, carry_out
+from .errors import FailureKind, OrchestratorError, StepError
+from .journal import Journal
+from .keys import part_hashes, step_key
+from .plan import Plan, Policy, closing, decide, opening, reusable
+from .state import JobState, JobStatus, StepStatus
+from .steps.base import Emit
+from .work import Work
+
+STOP_WAIT_S = 5.0
+"""How long a stopped leg waits for its attempts to clean up before it records the end."""
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a leg ends before its work is done."""
+
+    verdict: JobStatus
+    reason: str
+    signal: int = 0
+
+
+class _Report(NamedTuple):
+    events: tuple[Event, ...]
+    durable: anyio.Event | None
+
+
+class Runner:
+    """Drives one leg of a job.
+
+    Args:
+        journal: the job's log and state.
+        work: its steps.
+        policy: what the user asked for.
+        timeout_s: limit of the leg in seconds, None without one.
+    """
+
+    def __init__(
+        self, journal: Journal, work: Work, policy: Policy, *, timeout_s: float | None = None
+    ) -> None:
+        self._journal = journal
+        self._work = work
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._inbox: deque[_Report] = deque()
+        self._wake = anyio.Event()
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._stop: Stop | None = None
+        self._begun_s = 0.0
+        self._abort = False
+
+    @property
+    def stopped(self) -> Stop | None:
+        """What ended the leg early, if anything did."""
+        return self._stop
+
+    def stop(self, why: Stop) -> None:
+        """Start nothing more, cancel what runs, record it. The first reason counts."""
+        if self._stop is None:
+            self._stop = why
+            self._wake.set()
+
+    async def drive(self, started: ev.Started) -> JobState:
+        """Run the leg to its end and return the state.
+
+        Raises:
+            EventLogError: the log can't be written; nothing was started after the last commit.
+        """
+        state = self._journal.state
+        self._begun_s = self._journal.monotonic()
+        self._journal.stage(*opening(state, started))
+        async with anyio.create_task_group() as attempts:
+            try:
+                while not state.finished:
+                    await self._turn(attempts)
+            except BaseException:
+                self._abort = True
+                attempts.cancel_scope.cancel()
+                raise
+        return state
+
+    async def _turn(self, attempts: anyio.abc.TaskGroup) -> None:
+        journal = self._journal
+        acknowledged = self._take_in()
+        launches: list[Launch] = []
+        plan = Plan()
+        if self._stop is None:
+            plan = self._advance(launches)
+        if plan.verdict is not None:
+            self._stage_end(plan.verdict, "")
+        journal.commit()
+        for waiting in acknowledged:
+            waiting.set()
+        for launch in launches:
+            self._scopes[launch.step] = anyio.CancelScope()
+            attempts.start_soon(self._attempt, launch)
+        if self._stop is not None:
+            await self._wind_up(self._stop)
+        elif not journal.state.finished:
+            await self._arrivals(plan.wake_after_s)
+
+    def _take_in(self) -> list[anyio.Event]:
+        acknowledged = []
+        while self._inbox:
+            report = self._inbox.popleft()
+            self._journal.stage(*report.events)
+            if report.durable is not None:
+                acknowledged.append(report.durable)
+        return acknowledged
+
+    def _advance(self, launches: list[Launch]) -> Plan:
+        """Decide until nothing more can start; a step that is skipped makes others ready."""
+        while True:
+            plan = decide(self._journal.state, self._journal.monotonic(), self._policy)
+            if not plan.starts:
+                return plan
+            for name in plan.starts:
+                launch = self._begin(name)
+                if launch is not None:
+                    launches.append(launch)
+
+    def _begin(self, name: str) -> Launch | None:
+        """Prepare a step, and stage that it was skipped, failed at once, or started."""
+        state = self._journal.state
+        step = state.steps[name]
+        try:
+            prepared = self._work.prepare(name, state)
+            kind = state.graph.steps[name].kind
+            key = step_key(kind, prepared.parts, _need_hashes(state, name))
+        except OrchestratorError as error:
+            self._journal.stage(_failed_before(name, step.attempt, error))
+            return None
+        if not step.tries and prepared.reusable and self._reuse(name, key):
+            return None
+        number = step.attempt + 1
+        # An attempt that was cut off may have reached the other side: the next one carries the
+        # same idempotency key. One that failed gets a new one.
+        ordinal = number - step.interrupted
+        idempotency_key = hashlib.sha256(
+            f"{state.job_id}/{name}/{key}/{ordinal}".encode()
+        ).hexdigest()[:32]
+        self._journal.stage(
+            ev.StepStarted(
+                step=name,
+                data=ev.StepStart(
+                    attempt=number,
+                    kind=kind,
+                    needs=tuple(state.graph.needs[name]),
+                    key=key,
+                    parts=part_hashes(prepared.parts),
+                    idempotency_key=idempotency_key,
+                ),
+            )
+        )
+        attempt = self._work.attempt(name, number, idempotency_key, self._emitter(name, number))
+        return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
+
+    def _reuse(self, name: str, key: str) -> bool:
+        """Stage the skip of a step whose earlier success still holds."""
+        success = reusable(self._journal.state, name, key)
+        if success is None:
+            return False
+        if gone := self._work.holds(success):
+            self._journal.stage(ev.StepInvalidated(step=success.step, data=ev.Note(reason=gone)))
+            return False
+        self._journal.stage(
+            ev.StepSkipped(
+                step=name,
+                data=ev.Skip(
+                    reason="already succeeded",
+                    key=key,
+                    from_step=success.step,
+                    from_seq=success.seq,
+                    output_sha256=success.output_sha256,
+                ),
+            )
+        )
+        return True
+
+    def _emitter(self, name: str, number: int) -> Emit:
+        async def emit(*events: Event) -> None:
+            step = self._journal.state.steps[name]
+            if step.attempt != number or step.status is not StepStatus.RUNNING:
+                return  # an attempt that is over can't write any more
+            durable = anyio.Event()
+            self._report(events, durable)
+            await durable.wait()
+
+        return emit
+
+    def _report(self, events: tuple[Event, ...], durable: anyio.Event | None) -> None:
+        self._inbox.append(_Report(events, durable))
+        self._wake.set()
+
+    async def _attempt(self, launch: Launch) -> None:
+        scope = self._scopes[launch.step]
+        outcome: Event | None = None
+        try:
+            with scope:
+                outcome = await carry_out(self._work, launch, self._journal.monotonic)
+        except anyio.get_cancelled_exc_class():
+            if scope.cancel_called or self._abort:
+                raise
+            # The step's own task was cancelled from within: that is a failure of the step.
+            outcome = _failed_before(
+                launch.step,
+                launch.attempt.number - 1,
+                StepError("the step was cancelled from within", kind=FailureKind.CANCELLED),
+            )
+        finally:
+            del self._scopes[launch.step]
+            self._wake.set()
+        if outcome is not None:
+            self._report((outcome,), None)
+
+    async def _arrivals(self, wake_after_s: float | None) -> None:
+        """Wait for a report, a stop, a retry that is due, or the leg's limit."""
+        limit_s = wake_after_s
+        if self._timeout_s is not None:
+            left_s = self._timeout_s - (self._journal.monotonic() - self._begun_s)
+            if left_s <= 0:
+                self.stop(
+                    Stop(verdict=JobStatus.FAILED, reason=f"timeout_s: {self._timeout_s} is over")
+                )
+                return
+            limit_s = left_s if limit_s is None else min(limit_s, left_s)
+        with anyio.move_on_after(limit_s):
+            await self._wake.wait()
+        if self._wake.is_set():
+            self._wake = anyio.Event()
+
+    async def _wind_up(self, why: Stop) -> None:
+        """Cancel what runs, wait for it to clean up, and record what became of it."""
+        for scope in self._scopes.values():
+            scope.cancel()
+        give_up_s = self._journal.monotonic() + STOP_WAIT_S
+        while self._scopes and self._journal.monotonic() < give_up_s:
+            self._wake = anyio.Event()
+            with anyio.move_on_after(give_up_s - self._journal.monotonic()):
+                await self._wake.wait()
+        acknowledged = self._take_in()
+        state = self._journal.state
+        for name in list(state.running):
+            attempt = state.steps[name].attempt
+            if why.verdict is JobStatus.FAILED:
+                fault = ev.StepFault(
+                    attempt=attempt, kind=FailureKind.TIMEOUT, message=f"the job's {why.reason}"
+                )
+                self._journal.stage(ev.StepFailed(step=name, data=fault))
+            else:
+                note = ev.Note(reason=why.reason, attempt=attempt)
+                self._journal.stage(ev.StepInterrupted(step=name, data=note))
+        self._stage_end(why.verdict, why.reason)
+        self._journal.commit()
+        for waiting in acknowledged:
+            waiting.set()
+
+    def _stage_end(self, verdict: JobStatus, reason: str) -> None:
+        duration_s = round(self._journal.monotonic() - self._begun_s, 6)
+        self._journal.stage(*closing(self._journal.state, verdict, duration_s, reason))
+
+
+def _need_hashes(state: JobState, name: str) -> list[str]:
+    hashes = []
+    for need in state.graph.needs[name]:
+        success = state.steps[need].success
+        assert success is not None, "a step is ready only when all it needs has succeeded"
+        hashes.append(success.output_sha256)
+    return hashes
+
+
+def _failed_before(name: str, attempt: int, error: OrchestratorError) -> ev.StepFailed:
+    kind = error.kind if isinstance(error, StepError) else FailureKind.EXCEPTION
+    message = error.message if not error.place else f"{error.message} ({error.place})"
+    return ev.StepFailed(
+        step=name,
+        data=ev.StepFault(attempt=attempt + 1, kind=kind, message=message, hint=error.hint),
+    )

@@ -1,0 +1,361 @@
+"""The state of a job: what follows from its events. Pure, and the only place where it changes.
+
+The rule of this file: whatever any command says about a job is read off a `JobState`, and a
+`JobState` is made by `evolve` alone.
+
+A step:  pending -> running -> succeeded | failed
+                 ^-- waiting <-/           (a failed attempt that will be retried)
+         pending -> reused                 (its earlier success still holds)
+         pending -> skipped                (it will not be run in this leg)
+
+`evolve` updates the state in place and returns it, so that a fold over 100,000 steps is linear:
+never use a state that was folded further. The ready set is part of the state, so that neither
+`evolve` nor `decide` walks the whole graph.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
+
+from . import events as ev
+from .graph import Graph
+
+
+class JobStatus(enum.StrEnum):
+    """How far the events say a job got; `running` is not among them, a lock tells that."""
+
+    NEW = "new"
+    OPEN = "open"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepStatus(enum.StrEnum):
+    """What the events of this leg say of a step."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one."""
+
+    step: str
+    seq: int
+    key: str
+    output: Any
+    output_sha256: str
+    files: tuple[ev.FileRef, ...] = ()
+    duration_s: float = 0.0
+
+
+class StepState(msgspec.Struct, kw_only=True):
+    """What is known of one step.
+
+    Attributes:
+        attempt: number of the last attempt, over all legs.
+        tries: attempts in this leg, which is what `retry` counts.
+        unmet: needs that have not succeeded yet.
+        interrupted: attempts that were cut off, over all legs.
+    """
+
+    status: StepStatus = StepStatus.PENDING
+    attempt: int = 0
+    tries: int = 0
+    unmet: int = 0
+    interrupted: int = 0
+    idempotency_key: str = ""
+    success: Success | None = None
+    fault: ev.StepFault | None = None
+    reason: str = ""
+    kind: str = ""
+    started_at: str = ""
+    work_s: float = 0.0
+
+
+class Totals(msgspec.Struct, kw_only=True):
+    """Sums over all attempts and legs; tokens are None until a provider counted some."""
+
+    work_s: float = 0.0
+    legs_s: float = 0.0
+    calls: int = 0
+    failed_calls: int = 0
+    llm_s: float = 0.0
+    hits: int = 0
+    misses: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    simulated: int = 0
+
+
+class JobState(msgspec.Struct, kw_only=True):
+    """What is known of a job.
+
+    Attributes:
+        graph: the steps of the current leg.
+        ready: steps whose needs are met and that were not started, in the order they became so.
+        running: steps with an attempt under way.
+        retries: a heap of (monotonic second, step) of steps that wait for another attempt.
+        open_steps: steps that are not done.
+        past: successes of earlier legs that no step of this leg has taken over, by name.
+        gone: names in `past` that are no steps any more, by key (a step may be renamed).
+        published: which step wrote which path below outputs/.
+        failures: of this leg.
+    """
+
+    job_id: str = ""
+    status: JobStatus = JobStatus.NEW
+    started: ev.Started | None = None
+    started_at: str = ""
+    leg_started_at: str = ""
+    finished_at: str = ""
+    legs: int = 0
+    seq: int = -1
+    sum: str = ""
+    graph: Graph = msgspec.field(default_factory=lambda: Graph(()))
+    steps: dict[str, StepState] = msgspec.field(default_factory=dict)
+    ready: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
+    running: dict[str, None] = msgspec.field(default_factory=dict)
+    retries: list[tuple[float, str]] = msgspec.field(default_factory=list)
+    open_steps: int = 0
+    past: dict[str, Success] = msgspec.field(default_factory=dict)
+    gone: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    published: dict[str, str] = msgspec.field(default_factory=dict)
+    files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
+    failures: list[ev.Failure] = msgspec.field(default_factory=list)
+    totals: Totals = msgspec.field(default_factory=Totals)
+    recovered: int = 0
+    unknown: int = 0
+
+    def step(self, name: str) -> StepState:
+        """Return a step's state; a name that no leg declared gets one, as old logs need."""
+        found = self.steps.get(name)
+        if found is None:
+            found = self.steps[name] = StepState()
+            self.open_steps += 1
+        return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether the current leg has ended."""
+        return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
+    """Return the state after `record`: what follows, never what ought to.
+
+    Args:
+        state: before; it is updated in place.
+        record: the event with its seq and ts.
+        at_s: the monotonic second at which the event was taken in, for waits; 0.0 for a log
+            that is read back, whose waits are over.
+    """
+    state.seq, state.sum = record.seq, record.sum
+    match record.event:
+        case ev.JobStarted(data=data):
+            _begin(state, data, record.ts, fresh=True)
+        case ev.JobResumed(data=data):
+            _begin(state, data, record.ts, fresh=False)
+        case ev.JobSucceeded(data=data):
+            _end(state, JobStatus.SUCCEEDED, data, record.ts)
+        case ev.JobFailed(data=data):
+            _end(state, JobStatus.FAILED, data, record.ts)
+        case ev.JobCancelled(data=data):
+            _end(state, JobStatus.CANCELLED, data, record.ts)
+        case ev.StepStarted(step=name, data=data):
+            _step_started(state, name, data, record.ts)
+        case ev.StepSucceeded(step=name, data=data):
+            _step_succeeded(state, name, data, record.seq)
+        case ev.StepFailed(step=name, data=data):
+            _step_failed(state, name, data)
+        case ev.StepRetrying(step=name, data=data):
+            _step_retrying(state, name, data, at_s)
+        case ev.StepSkipped(step=name, data=data):
+            _step_skipped(state, name, data)
+        case ev.StepInterrupted(step=name):
+            step = state.step(name)
+            step.interrupted += 1
+            state.running.pop(name, None)
+            if step.status is StepStatus.RUNNING:
+                step.status = StepStatus.INTERRUPTED
+        case ev.StepInvalidated(step=name, data=data):
+            state.past.pop(name, None)
+        case ev.FileWritten(step=name, data=data):
+            state.published[data.path] = name
+        case ev.LLMResponse(data=data):
+            _answered(state.totals, data)
+        case ev.CacheHit():
+            state.totals.hits += 1
+        case ev.CacheMiss():
+            state.totals.misses += 1
+        case LogRecovered():
+            state.recovered += 1
+        case UnknownEvent():
+            state.unknown += 1
+        case ev.LLMRequest() | ev.ArtifactCreated() | LogOpened():
+            pass
+        case _:  # a type of a later version, read by its struct's name
+            state.unknown += 1
+    return state
+
+
+def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
+    assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
+    before = {} if fresh else state.steps
+    if fresh:
+        state.past, state.published, state.files = {}, {}, {}
+    else:
+        for name, step in before.items():
+            if step.success is not None and step.status in DONE:
+                state.past[name] = step.success
+    if fresh or not state.started_at:
+        state.started_at = ts
+    state.status, state.started, state.leg_started_at = JobStatus.OPEN, data, ts
+    state.finished_at, state.legs = "", state.legs + 1
+    state.graph = graph = Graph(data.steps)
+    state.steps, state.ready, state.retries, state.failures = {}, OrderedDict(), [], []
+    state.running = {}
+    state.open_steps = len(graph.ids)
+    for name in graph.ids:
+        unmet = len(graph.needs[name])
+        earlier = before.get(name)
+        step = StepState(unmet=unmet, kind=graph.steps[name].kind)
+        if earlier is not None:
+            step.attempt, step.interrupted = earlier.attempt, earlier.interrupted
+            step.idempotency_key, step.work_s = earlier.idempotency_key, earlier.work_s
+        state.steps[name] = step
+        if not unmet:
+            state.ready[name] = None
+    state.gone = {}
+    for name, success in state.past.items():
+        if name not in state.steps and success.key:
+            state.gone.setdefault(success.key, []).append(name)
+
+
+def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
+    state.status, state.finished_at = status, ts
+    state.totals.legs_s += data.duration_s
+    state.running.clear()
+    if data.failures:
+        state.failures = list(data.failures)
+
+
+def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> None:
+    step = state.step(name)
+    state.ready.pop(name, None)
+    if step.status is StepStatus.WAITING:
+        state.retries = [(at_s, waiting) for at_s, waiting in state.retries if waiting != name]
+        heapq.heapify(state.retries)
+    state.running[name] = None
+    step.status = StepStatus.RUNNING
+    step.attempt = data.attempt or step.attempt + 1
+    step.tries += 1
+    step.idempotency_key = data.idempotency_key
+    step.started_at = ts
+    step.kind = data.kind or step.kind
+
+
+def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, seq: int) -> None:
+    step = state.step(name)
+    state.totals.work_s += data.duration_s
+    step.work_s += data.duration_s
+    success = Success(
+        step=name,
+        seq=seq,
+        key=data.key,
+        output=data.output,
+        output_sha256=data.output_sha256,
+        files=data.files,
+        duration_s=data.duration_s,
+    )
+    _done(state, name, StepStatus.SUCCEEDED, success)
+
+
+def _step_failed(state: JobState, name: str, data: ev.StepFault) -> None:
+    step = state.step(name)
+    state.running.pop(name, None)
+    state.ready.pop(name, None)
+    step.status, step.fault = StepStatus.FAILED, data
+    state.totals.work_s += data.duration_s
+    step.work_s += data.duration_s
+    state.failures.append(
+        ev.Failure(
+            step=name,
+            kind=data.kind,
+            message=data.message,
+            hint=data.hint,
+            attempt=data.attempt,
+        )
+    )
+
+
+def _step_retrying(state: JobState, name: str, data: ev.StepFault, at_s: float) -> None:
+    step = state.step(name)
+    state.running.pop(name, None)
+    step.status, step.fault = StepStatus.WAITING, data
+    state.totals.work_s += data.duration_s
+    step.work_s += data.duration_s
+    heapq.heappush(state.retries, (at_s + (data.retry_in_s or 0.0), name))
+
+
+def _step_skipped(state: JobState, name: str, data: ev.Skip) -> None:
+    step = state.step(name)
+    step.reason = data.reason
+    source = data.from_step or name
+    success = state.past.pop(source, None)
+    if success is None:
+        state.ready.pop(name, None)
+        if step.status not in DONE:
+            step.status = StepStatus.SKIPPED
+        return
+    if success.key in state.gone and source in state.gone[success.key]:
+        state.gone[success.key].remove(source)
+    if success.step != name:
+        success = msgspec.structs.replace(success, step=name)
+    _done(state, name, StepStatus.REUSED, success)
+
+
+def _done(state: JobState, name: str, status: StepStatus, success: Success) -> None:
+    """Record a result, and make ready what was waiting for it alone."""
+    step = state.step(name)
+    state.ready.pop(name, None)
+    state.running.pop(name, None)
+    if step.status not in DONE:
+        state.open_steps -= 1
+    step.status, step.success, step.fault = status, success, None
+    for file in success.files:
+        state.files[file.path] = file
+        state.published[file.path] = name
+    for dependent in state.graph.dependents.get(name, ()):
+        waiting = state.steps[dependent]
+        waiting.unmet -= 1
+        if waiting.unmet == 0 and waiting.status is StepStatus.PENDING:
+            state.ready[dependent] = None
+
+
+def _answered(totals: Totals, data: ev.Answered) -> None:
+    totals.calls += 1
+    totals.llm_s += data.duration_s
+    totals.simulated += data.simulated
+    totals.failed_calls += data.success is False
+    if data.tokens_in is not None:
+        totals.tokens_in = (totals.tokens_in or 0) + data.tokens_in
+    if data.tokens_out is not None:
+        totals.tokens_out = (totals.tokens_out or 0) + data.tokens_out

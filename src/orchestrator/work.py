@@ -1,0 +1,55 @@
+"""What the runner is given to run: how each step of one job is prepared and performed.
+
+There are two: the steps of a spec (`specwork`) and the functions of a DAG (`dag`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .retry import RetryPolicy
+from .state import JobState, Success
+from .steps.base import Attempt, Emit, Prepared, Result
+
+
+class Work(Protocol):
+    """The steps of one job, by name."""
+
+    def prepare(self, name: str, state: JobState) -> Prepared:
+        """Render and read what the step's key depends on; no effect, and quick.
+
+        Raises:
+            StepError: it can't be prepared.
+        """
+        ...
+
+    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
+        """Return what an attempt may touch."""
+        ...
+
+    async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
+        """Do it once.
+
+        Raises:
+            StepError: with the failure's kind.
+        """
+        ...
+
+    def holds(self, success: Success) -> str:
+        """Return why a recorded result can't be used any more, or nothing if it can."""
+        ...
+
+    def keep(self, name: str, result: Result, encoded: bytes) -> object:
+        """Return what `step.succeeded` carries as output: the value, or a blob's reference.
+
+        A blob is durable on return.
+        """
+        ...
+
+    def retry(self, name: str) -> RetryPolicy:
+        """Return how the step is retried."""
+        ...
+
+    def timeout_s(self, name: str) -> float | None:
+        """Return the limit of one attempt in seconds."""
+        ...
