@@ -63,6 +63,7 @@ class Document:
         self.text = text
         self.value: Any = None
         self.problems: list[Problem] = []
+        self._told: set[tuple[str, int, int]] = set()
         self._keys: dict[Path, tuple[int, int]] = {}
         self._values: dict[Path, tuple[int, int]] = {}
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
@@ -80,10 +81,16 @@ class Document:
         return self.at(path)
 
     def find(self, path: Path, needle: str) -> Span:
-        """Return the first place of `needle` inside a value's source text, else the value's."""
+        """Return the first place of `needle` inside a value's source text, else the value's.
+
+        As a whole word, if it is there as one.
+        """
         start, end = self._values.get(path, (0, 0))
-        found = self.text.find(needle, start, end) if needle else -1
-        return self.at(path) if found < 0 else self.span(found, found + len(needle))
+        word = re.compile(rf"(?<![\w.]){re.escape(needle)}(?!\w)").search(self.text, start, end)
+        found = word.start() if word else self.text.find(needle, start, end)
+        if found < 0 or not needle:
+            return self.at(path)
+        return self.span(found, found + len(needle))
 
     def span(self, start: int, end: int) -> Span:
         """Return the place of a stretch of characters, cut at the end of its first line."""
@@ -106,10 +113,13 @@ class Document:
         return path in self._values
 
     def problem(self, code: str, message: str, span: Span, hint: str = "") -> None:
-        """Note a problem; past `MAX_PROBLEMS` the rest is dropped."""
+        """Note a problem, each once; past `MAX_PROBLEMS` the rest is dropped."""
         if len(self.problems) < MAX_PROBLEMS:
             line, column, length = span
             message, hint = visible(message), visible(hint)
+            if (message, line, column) in self._told:
+                return
+            self._told.add((message, line, column))
             self.problems.append(
                 Problem(message, line=line, column=column, length=length, hint=hint, code=code)
             )
