@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeVar, get_args
 
 import msgspec
 
-from .codec import looks_sealed, unseal
+from .codec import UNREADABLE, looks_sealed, said_sum, unseal
 from .errors import EventInvalid, EventLogError, LogDamaged
 from .event import Event, Record, UnknownEvent
 from .recover import split
@@ -62,6 +63,7 @@ def read_lines(
     Raises:
         LogNotFound: there is no file at `path`.
         LineTooLong: a line is longer than recover.READ_LIMIT.
+        EventLogError: the file can't be read.
     """
     with LogFile(path) as file:
         yield from _lines(file, start, first_seq)
@@ -78,12 +80,15 @@ def _lines(file: LogFile, start: int, first_seq: int) -> Iterator[Line]:
     except EventLogError as error:
         error.path, error.seq = file.path, seq
         raise
+    except OSError as error:
+        raise EventLogError(
+            f"the log can't be read: {error.strerror}", path=file.path, seq=seq
+        ) from error
 
 
 class _Head(msgspec.Struct):
-    type: str = ""
-    ts: str = ""
-    sum: str = ""
+    type: Any = ""  # in another tool's lines these may be anything
+    ts: Any = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -109,23 +114,27 @@ class Decoder(Generic[E]):
             EventInvalid: it is no JSON object, or not as its type declares.
             LogDamaged: its sum is wrong (only if asked to verify).
         """
-        raw = line.raw
-        if not line.sealed:
+        raw, total = line.raw, ""
+        if line.sealed:
+            total = said_sum(raw)
+            if self._verify and unseal(raw) is None:
+                raise LogDamaged("the line's sum is wrong", seq=line.seq, offset=line.offset)
+        else:
             raw = upcast(raw, seq=line.seq, offset=line.offset)
-        elif self._verify and unseal(raw) is None:
-            raise LogDamaged("the line's sum is wrong", seq=line.seq, offset=line.offset)
         try:
             head = self._head.decode(raw)
+            kind = head.type if isinstance(head.type, str) else ""
             event: E | UnknownEvent
-            if head.type in self._known:
+            if kind in self._known:
                 event = self._event.decode(raw)
             else:
-                event = UnknownEvent(type=head.type, data=msgspec.json.decode(head.data))
-        except (msgspec.DecodeError, RecursionError) as error:
+                event = UnknownEvent(type=kind, data=msgspec.json.decode(head.data))
+        except UNREADABLE as error:
             raise EventInvalid(
                 f"the line can't be read: {error}", seq=line.seq, offset=line.offset
             ) from error
-        return Record(seq=line.seq, ts=head.ts, event=event, offset=line.offset, sum=head.sum)
+        ts = head.ts if isinstance(head.ts, str) else ""
+        return Record(seq=line.seq, ts=ts, event=event, offset=line.offset, sum=total)
 
 
 def read(
@@ -190,17 +199,21 @@ def as_dict(line: Line) -> dict[str, Any]:
     raw = line.raw if line.sealed else upcast(line.raw, seq=line.seq, offset=line.offset)
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise EventInvalid(
             f"the line can't be read: {error}", seq=line.seq, offset=line.offset
         ) from error
     if not isinstance(value, dict):
         raise EventInvalid("the line is no JSON object", seq=line.seq, offset=line.offset)
-    return {"seq": line.seq, **value}
+    return {"seq": line.seq} | value | {"seq": line.seq}  # it stands first, and it counts
 
 
 class Follower:
     """Hand out the lines that a growing log gained, without missing or repeating one.
+
+    Args:
+        path: the log file; the same file is read on if its name goes to another one.
+        from_end: begin with what comes after the lines that are there now.
 
     Raises:
         LogNotFound: there is no file at `path`.
@@ -211,8 +224,12 @@ class Follower:
         self._offset = 0
         self._seq = 0
         if from_end:
-            for _ in self.poll():
-                pass
+            try:
+                for _ in self.poll():
+                    pass
+            except BaseException:
+                self.close()
+                raise
 
     def poll(self) -> Iterator[Line]:
         """Yield what is complete now and was not handed out yet.
@@ -245,5 +262,16 @@ class Follower:
             sleep(POLL_S)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; more than once is fine."""
         self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from types import TracebackType
 from typing import Self
 
-from .errors import EventLogError, LogNotFound
+from .errors import EventLogError, LogNotFound, LogWriteFailed
 from .fs import FILES, Files
 
 
@@ -34,16 +35,19 @@ class LogFile(FileSource):
     def __init__(self, path: str | os.PathLike[str], files: Files = FILES) -> None:
         self.path = os.fspath(path)
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # A FIFO would block the open for ever without O_NONBLOCK; files don't heed it.
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
             raise LogNotFound("there is no log here", path=self.path) from error
         except OSError as error:
             raise EventLogError(
                 f"the log can't be read: {error.strerror}", path=self.path
             ) from error
-        if os.path.isdir(self.path):
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
             os.close(fd)
-            raise LogNotFound("this is a folder, not a log", path=self.path)
+            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise LogNotFound(f"this is {what}, not a log", path=self.path)
         super().__init__(fd, files)
 
     def refresh(self) -> None:
@@ -66,3 +70,23 @@ class LogFile(FileSource):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_name(path: str) -> None:
+    """Refuse what can't be a log before a lock file is made beside it."""
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise LogNotFound("the log's folder is not there", path=path)
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # not there yet; other causes are told by the open
+    if stat.S_ISDIR(mode):
+        raise LogNotFound("this is a folder, not a log", path=path)
+    if stat.S_ISLNK(mode):
+        raise LogWriteFailed(
+            "a log can't be written through a symbolic link",
+            path=path,
+            hint=f"open the file it points to: {os.path.realpath(path)}",
+        )
+    if not stat.S_ISREG(mode):
+        raise LogWriteFailed("this is no regular file", path=path)
