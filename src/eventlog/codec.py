@@ -12,10 +12,11 @@ Because `prev` and `sum` have a fixed width and stand last, reading them is slic
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ MAX_LINE_BYTES = 1 << 20
 MAX_DEPTH = 64
 """How deep a value may nest: far below where the decoder gives up."""
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes that are no JSON, no UTF-8 or too deep raises."""
+
 _SUM_KEY = b',"sum":"'
 _PREV_KEY = b',"prev":"'
 _SUM_BYTES = 16
@@ -38,6 +42,7 @@ _TAIL = len(_SUM_KEY) + _SUM_BYTES + 2  # ,"sum":"0123456789abcdef"}
 _PREV = len(_PREV_KEY) + _SUM_BYTES + 1  # ,"prev":"0123456789abcdef"
 _SEQ = re.compile(rb'\{"seq":(0|[1-9][0-9]{0,17}),')
 _DUR = re.compile(rb'[,{]"dur":(0|[1-9][0-9]{0,17})$')
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Seal(NamedTuple):
@@ -56,9 +61,13 @@ class Seal(NamedTuple):
         return int(match[1]) if match else None
 
 
+def _checksum(body: bytes) -> bytes:
+    return b2a_base64(hashlib.sha256(body).digest()[:12], newline=False).translate(_URL_SAFE)
+
+
 def checksum(body: bytes) -> str:
     """Return the first 96 bits of SHA-256 over `body` as 16 base64url characters."""
-    return urlsafe_b64encode(hashlib.sha256(body).digest()[:12]).decode("ascii")
+    return _checksum(body).decode("ascii")
 
 
 def seal(seq: int, ts: str, members: bytes, prev: str, dur: int | None = None) -> tuple[bytes, str]:
@@ -71,18 +80,18 @@ def seal(seq: int, ts: str, members: bytes, prev: str, dur: int | None = None) -
         prev: the sum of the line before, or GENESIS.
         dur: for the first line of a batch.
     """
-    durable = b"" if dur is None else b',"dur":%d' % dur
     comma = b"," if members else b""
+    durable = b"" if dur is None else b',"dur":%d' % dur
     body = b'{"seq":%d,"ts":"%b"%b%b%b,"prev":"%b"' % (
         seq,
-        ts.encode("ascii"),
+        ts.encode(),
         comma,
         members,
         durable,
-        prev.encode("ascii"),
+        prev.encode(),
     )
-    total = checksum(body)
-    return b'%b,"sum":"%b"}\n' % (body, total.encode("ascii")), total
+    total = _checksum(body)
+    return body + _SUM_KEY + total + b'"}\n', total.decode("ascii")
 
 
 def looks_sealed(line: bytes) -> bool:
@@ -90,14 +99,32 @@ def looks_sealed(line: bytes) -> bool:
     return line[-_TAIL:].startswith(_SUM_KEY) and line.startswith(b'{"seq":')
 
 
+def said_sum(line: bytes) -> str:
+    """Return the sum that a line of a sealed one's shape carries, right or wrong."""
+    return line[-_SUM_BYTES - 2 : -2].decode("ascii", "replace")
+
+
+def follows(line: bytes, seq: int, prev: str) -> str | None:
+    """Return the sum of a line (without newline) that is whole and due here, else None.
+
+    This is the short way through a log that is sound; `unseal` says what is wrong otherwise.
+    """
+    body = line[:-_TAIL]
+    total = _checksum(body)
+    if line[-_TAIL:] != _SUM_KEY + total + b'"}':
+        return None
+    if body[-_PREV:] != _PREV_KEY + prev.encode() + b'"':
+        return None
+    return total.decode("ascii") if body.startswith(b'{"seq":%d,' % seq) else None
+
+
 def unseal(line: bytes) -> Seal | None:
     """Return what a line (without newline) says, or None if it does not verify alone."""
     if line[-2:] != b'"}' or line[-_TAIL : -_TAIL + len(_SUM_KEY)] != _SUM_KEY:
         return None
     body = line[:-_TAIL]
-    said = line[-_TAIL + len(_SUM_KEY) : -2]
-    total = checksum(body)
-    if said != total.encode("ascii"):
+    total = _checksum(body)
+    if line[-_TAIL + len(_SUM_KEY) : -2] != total:
         return None
     if body[-_PREV : -_PREV + len(_PREV_KEY)] != _PREV_KEY:
         return None
@@ -105,7 +132,7 @@ def unseal(line: bytes) -> Seal | None:
     if seq is None:
         return None
     prev = body[-_SUM_BYTES - 1 : -1].decode("ascii", "replace")
-    return Seal(int(seq[1]), prev, total, body)
+    return Seal(int(seq[1]), prev, total.decode("ascii"), body)
 
 
 class Stamper:
@@ -133,7 +160,10 @@ def encode_members(value: Any) -> bytes:
 
     Raises:
         EventInvalid: the value is no JSON object, or holds NaN, an infinity, text with lone
-            surrogates, or nests deeper than MAX_DEPTH; the path inside the value is named.
+            surrogates, a number of more digits than Python reads, ready-made JSON with a line
+            break, or nests deeper than MAX_DEPTH; the path inside the value is named.
+
+    A set becomes an array, bytes become base64: msgspec's ways, which its typed decoding undoes.
     """
     try:
         encoded = msgspec.json.encode(value)
@@ -146,6 +176,11 @@ def encode_members(value: Any) -> bytes:
         raise EventInvalid(
             f"an event can't be encoded: {path} is NaN or infinite, which JSON does not have",
             hint="write null or a string in its place",
+        )
+    if b"\n" in encoded:  # only a msgspec.Raw can bring one in; it would end the line
+        raise EventInvalid(
+            "an event can't be encoded: a msgspec.Raw in it holds a line break",
+            hint="format it with msgspec.json.format(…, indent=-1) first",
         )
     if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise EventInvalid(f"an event nests deeper than {MAX_DEPTH} levels")
@@ -169,12 +204,17 @@ def check_length(line: bytes, limit: int, *, path: str = "", seq: int | None = N
 
 def _children(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, msgspec.Struct):
-        return [(f".{name}", getattr(value, name)) for name in value.__struct_fields__]
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        return [(f".{name}", getattr(value, field)) for name, field in names]
     if isinstance(value, dict):
         return [(f".{key}", item) for key, item in value.items()]
     if isinstance(value, list | tuple | set | frozenset):
         return [(f"[{index}]", item) for index, item in enumerate(value)]
-    return []
+    if dataclasses.is_dataclass(value):
+        declared: Any = dataclasses.fields(value)
+    else:
+        declared = getattr(type(value), "__attrs_attrs__", ())  # an attrs class
+    return [(f".{field.name}", getattr(value, field.name)) for field in declared]
 
 
 def _find_nonfinite(value: Any) -> str:

@@ -7,7 +7,8 @@ The first bad line, seq k at offset o, is judged by these rules (the writer keep
 batch unsynced, which is what makes them sound):
 
 1. It has no newline but verifies, or verifies without its last byte: the event is whole.
-2. A later line verifies alone and carries `dur` >= k: damage in acknowledged data.
+2. A later line verifies alone and carries `dur` >= k, or is a later writer's `log.opened`,
+   which is written only when all before it is durable: damage in acknowledged data.
 3. A whole 512-byte sector from o on is zeros, or the file ends inside the line: a torn tail.
 4. Otherwise all bytes are there and wrong: damage. Cutting it off could lose what was promised.
 """
@@ -21,12 +22,13 @@ from typing import Protocol
 
 import msgspec
 
-from .codec import FORMAT, GENESIS, Seal, looks_sealed, unseal
+from .codec import FORMAT, GENESIS, UNREADABLE, Seal, follows, looks_sealed, unseal
 from .errors import LineTooLong
 from .event import Opened
 
 SECTOR = 512
 CHUNK = 1 << 16
+_OPENED_TYPE = b'"type":"log.opened"'
 READ_LIMIT = 16 << 20
 """Longest line that is read, in bytes; ours are at most codec.MAX_LINE_BYTES."""
 
@@ -103,10 +105,18 @@ class Scan(msgspec.Struct, kw_only=True):
         return self.epoch > 0
 
 
-def split(source: Source, start: int = 0, limit: int = READ_LIMIT) -> Iterator[tuple[int, bytes]]:
+def split(
+    source: Source, start: int = 0, limit: int = READ_LIMIT, *, skip_long: bool = False
+) -> Iterator[tuple[int, bytes]]:
     r"""Yield offset and bytes of each line, with its newline; the last may lack it.
 
     Splits on `\n` alone: other characters that end lines in text do occur inside values.
+
+    Args:
+        source: where to read.
+        start: offset of a line's first byte.
+        limit: of a line, in bytes.
+        skip_long: go on after a longer line, without it.
 
     Raises:
         LineTooLong: no newline within `limit` bytes.
@@ -123,16 +133,24 @@ def split(source: Source, start: int = 0, limit: int = READ_LIMIT) -> Iterator[t
         first = 0
         while (newline := chunk.find(b"\n", first)) >= 0:
             line = chunk[first : newline + 1]
-            if pending:
+            first = newline + 1
+            if held > limit:
+                offset += held + len(line)
+                pending, held = [], 0
+                continue
+            if held:
                 line = b"".join([*pending, line])
                 pending, held = [], 0
             yield offset, line
             offset += len(line)
-            first = newline + 1
         if first < len(chunk):
             pending.append(chunk[first:])
             held += len(chunk) - first
-            if held > limit:
+            if held <= limit:
+                continue
+            if skip_long:
+                pending = []  # what is held no more is no line; `held` keeps saying so
+            else:
                 raise LineTooLong(
                     f"a line is longer than {limit} bytes",
                     offset=offset,
@@ -150,16 +168,22 @@ def scan(source: Source) -> Scan:
     """
     found = Scan()
     prior = hashlib.sha256()
-    for offset, line in split(source):
-        if line.endswith(b"\n"):
-            problem = _take(found, line[:-1], len(line), prior)
-        else:
-            problem = _take_last(found, line, prior)
-        if problem:
-            found.reason = problem
-            found.bad_seq, found.bad_offset = found.lines, offset
-            _judge(found, source, line)
-            break
+    try:
+        for offset, line in split(source):
+            if not found.sealed and _is_unwritten(source, offset, line):
+                problem = "the line was never written"
+            elif line.endswith(b"\n"):
+                problem = _take(found, line[:-1], len(line), prior)
+            else:
+                problem = _take_last(found, line, prior)
+            if problem:
+                _judge(found, source, offset, line, problem)
+                break
+    except LineTooLong as error:
+        # No line of ours, but perhaps the space of a batch that a power cut left unwritten.
+        if not found.sealed or not _has_zero_sector(source, found.end, source.size):
+            raise
+        _judge(found, source, found.end, b"", error.message)
     if not found.sealed:
         found.unsealed, found.unsealed_bytes = found.lines, found.end
     if found.unsealed:
@@ -169,11 +193,18 @@ def scan(source: Source) -> Scan:
 
 def _take(found: Scan, line: bytes, size: int, prior: hashlib._Hash) -> str:
     """Count one line; return what is wrong with it, or nothing."""
+    if found.sealed and _OPENED_TYPE not in line:
+        total = follows(line, found.lines, found.head)
+        if total is not None:
+            found.lines += 1
+            found.end += size
+            found.head = total
+            return ""
     said = unseal(line)
     if said is None:
         if found.sealed:
             return "the line's sum is wrong" if looks_sealed(line) else "the line is not sealed"
-        if looks_sealed(line) or b'"type":"log.opened"' in line:
+        if looks_sealed(line) or _OPENED_TYPE in line:
             return "the line's sum is wrong"
         prior.update(line)
         if size > len(line):
@@ -222,19 +253,19 @@ _OPENED = msgspec.json.Decoder(Opened)
 
 
 def _opened(said: Seal) -> Opened | None:
-    if b'"type":"log.opened"' not in said.body:
+    if _OPENED_TYPE not in said.body:
         return None
     try:
         head = _HEAD.decode(said.body + b"}")
         return _OPENED.decode(head.data) if head.type == "log.opened" else None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 
 def _take_last(found: Scan, line: bytes, prior: hashlib._Hash) -> str:
     """Judge a last line without newline by rule 1; return what is wrong with it."""
     if not found.sealed and not looks_sealed(line) and not looks_sealed(line[:-1]):
-        if b'"type":"log.opened"' not in line and _is_object(line):
+        if _OPENED_TYPE not in line and _is_object(line):
             found.verdict = Verdict.UNTERMINATED
             return _take(found, line, len(line), prior)
         return "the last line was cut off"
@@ -251,37 +282,55 @@ def _take_last(found: Scan, line: bytes, prior: hashlib._Hash) -> str:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(msgspec.json.decode(line), dict)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
 
 
-def _judge(found: Scan, source: Source, line: bytes) -> None:
+def _is_unwritten(source: Source, offset: int, line: bytes) -> bool:
+    """Return whether the first line that a writer sealed, the last of the file, is zeros.
+
+    Elsewhere the sums tell; before the first of them, NULs may be another tool's.
+    """
+    end = offset + len(line)
+    last = end >= source.size
+    return last and line[:1] == b"\0" and _has_zero_sector(source, offset, end)
+
+
+def _judge(found: Scan, source: Source, offset: int, line: bytes, problem: str) -> None:
     """Tell a torn tail from damage by rules 2 to 4."""
-    assert found.bad_offset is not None
+    found.reason = problem
+    found.bad_seq, found.bad_offset = found.lines, offset
+    after = offset + len(line)
     found.verdict = Verdict.DAMAGED
-    after = found.bad_offset + len(line)
-    for _, later in split(source, after):
-        said = unseal(later.rstrip(b"\n"))
-        if said is not None and said.dur is not None and said.dur >= found.lines:
+    for _, later in split(source, after, skip_long=True):
+        said = unseal(later.removesuffix(b"\n"))
+        if said is not None and _durable(said) >= found.lines:
             found.reason += f"; seq {said.seq} says that it was durable"
             return
-    if not line.endswith(b"\n") and not looks_sealed(line):
+    if line and not line.endswith(b"\n") and not looks_sealed(line):
         found.verdict = Verdict.TORN  # the file ends inside the line
-    elif (found.sealed or not found.lines) and _has_zero_sector(source, found.bad_offset):
-        # Of another tool's lines only an unfinished last one is torn: nothing is known of its
-        # syncs.
+    # Before the first sealed line nothing is known of anyone's syncs: only that line itself,
+    # which a writer puts alone into its batch, may have been left unwritten.
+    elif _has_zero_sector(source, offset, source.size if found.sealed else after):
         found.verdict = Verdict.TORN
 
 
-def _has_zero_sector(source: Source, start: int) -> bool:
-    """Return whether any sector from `start` on (the first one cut there) is all zeros."""
+def _durable(said: Seal) -> int:
+    """Return the highest seq that a line shows to have been durable before it, or -1."""
+    if _opened(said) is not None:
+        return said.seq - 1
+    return -1 if said.dur is None else said.dur
+
+
+def _has_zero_sector(source: Source, start: int, end: int) -> bool:
+    """Return whether any sector that meets this range, from `start` on, is all zeros."""
     position = start
-    while position < source.size:
-        end = min((position // SECTOR + 1) * SECTOR, source.size)
-        block = source.read_at(position, end - position)
+    while position < end:
+        stop = min((position // SECTOR + 1) * SECTOR, source.size)
+        block = source.read_at(position, stop - position)
         if not block.strip(b"\0"):
             return True
-        position = end
+        position = stop
     return False
 
 
