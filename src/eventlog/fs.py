@@ -6,6 +6,7 @@ call. It adds no policy: what to do about a failure is the caller's.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -19,6 +20,17 @@ if sys.platform == "darwin":  # pragma: no cover - fsync there does not reach th
 else:
     _sync = os.fsync
     _sync_data = os.fdatasync
+
+HINTS = {
+    errno.ENOSPC: "make room on the disk, then open the log again",
+    errno.EDQUOT: "make room in the quota, then open the log again",
+    errno.EACCES: "check the owner and the permissions of the file and its folder",
+    errno.EPERM: "check the owner, the permissions and the attributes of the file",
+    errno.EROFS: "the file system is mounted read-only: write elsewhere, or remount it",
+    errno.EMFILE: "too many files are open: close some, or raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this system",
+}
+"""What to do about an error number, where there is more to say than `check the disk`."""
 
 
 class Files:
@@ -72,6 +84,10 @@ class Files:
         """Remove a name."""
         os.unlink(path)
 
+    def size(self, fd: int) -> int:
+        """Return the bytes of an open file: cheaper than `identity`, and moves the cursor."""
+        return os.lseek(fd, 0, os.SEEK_END)
+
     def identity(self, fd: int) -> tuple[int, int, int]:
         """Return device, inode and size of an open file."""
         stat = os.fstat(fd)
@@ -104,7 +120,7 @@ def write_all(files: Files, fd: int, data: bytes) -> None:
     while view:
         written = files.write(fd, view)
         if written <= 0:
-            raise OSError(5, "a write wrote nothing")
+            raise OSError(errno.EIO, "a write wrote nothing")
         view = view[written:]
 
 

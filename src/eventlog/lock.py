@@ -48,12 +48,20 @@ class Lock:
                 path=path,
                 hint="check the folder's owner and permissions",
             ) from error
-        if not self._take():
-            owner = _owner(files.read_at(self._fd, 4096, 0))
-            files.close(self._fd)
-            self._fd = -1
+        try:
+            taken = self._take()
+            owner = "" if taken else _owner(files.read_at(self._fd, 4096, 0))
+        except OSError as error:
+            self.release()
+            raise LogWriteFailed(
+                f"can't lock: {error.strerror or error}",
+                path=path,
+                hint="the file system must support flock",
+            ) from error
+        if not taken:
+            self.release()
             raise LogLocked(
-                f"another process is writing this log: {owner}",
+                f"{owner} is writing this log",
                 path=path,
                 hint="wait until it ends, or stop it",
             )
@@ -93,7 +101,7 @@ class Lock:
 def is_held(path: str, files: Files = FILES) -> bool:
     """Return whether some process holds the lock file now."""
     try:
-        fd = files.open(path, os.O_RDWR)
+        fd = files.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -106,5 +114,6 @@ def _owner(content: bytes) -> str:
     try:
         owner = msgspec.json.decode(content, type=Owner)
     except msgspec.DecodeError:
-        return "its name is not known yet"
-    return f"pid {owner.pid} on {owner.host}, since {owner.started}"
+        return "another process (its name is not known yet)"
+    who = "this process itself" if owner.pid == os.getpid() else "another process"
+    return f"{who} (pid {owner.pid} on {owner.host}, since {owner.started})"

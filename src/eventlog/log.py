@@ -3,6 +3,8 @@
 An append returns only when what its durability level promises holds. A failed write or sync
 poisons the handle: it is not tried again, because the system may have dropped the pages that
 it failed to write, and a second sync would then lie.
+
+Threads may share a handle: one append at a time goes through.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import errno
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -20,21 +23,22 @@ from typing import Any, Self
 from . import codec
 from .errors import (
     EventLogError,
+    LineTooLong,
     LogDamaged,
     LogFenced,
-    LogNotFound,
     LogPoisoned,
     LogTooNew,
     LogWriteFailed,
 )
 from .event import Event, LogOpened, LogRecovered, Opened, Recovered
-from .fs import FILES, Files, write_all
+from .fs import FILES, HINTS, Files, write_all
+from .heal import heal
 from .lock import Lock
 from .recover import Scan, Verdict, is_too_new, scan
-from .source import FileSource
+from .sealer import Fields, Sealer
+from .source import FileSource, check_name
 
-Fields = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
-"""Top-level members of every line, before the event's own: fixed, or made from the event."""
+_UNFINISHED = "an append was interrupted"
 
 
 class Durability(enum.StrEnum):
@@ -80,25 +84,24 @@ class Log:
     ) -> None:
         self.path = os.fspath(path)
         self.recovered: Recovered | None = None
-        self._fields = fields if callable(fields) else None
-        self._fixed = dict(fields) if fields is not None and not callable(fields) else {}
+        self._at = os.path.abspath(self.path)  # the process may change its folder later
+        self._seal = Sealer(fields, self.path)
         self._durability = Durability(durability)
         self._clock = clock
         self._files = files
-        self._stamp = codec.Stamper()
+        self._mutex = threading.RLock()
         self._poison = ""
         self._fd = -1
+        self._identity = (0, 0)
         self._unsynced = False
         self._durable: int | None = None
         self._next = 0
         self._head = codec.GENESIS
         self._epoch = 0
         self._offset = 0
-        if not os.path.isdir(os.path.dirname(self.path) or "."):
-            raise LogNotFound("the log's folder is not there", path=self.path)
-        self._lock = Lock(
-            lock_path or f"{self.path}.lock", started=self._stamp(clock()), files=files
-        )
+        check_name(self.path)
+        started = codec.Stamper()(clock())
+        self._lock = Lock(lock_path or f"{self.path}.lock", started=started, files=files)
         try:
             self._open()
         except BaseException:
@@ -142,16 +145,13 @@ class Log:
             LogWriteFailed: the system refused; the handle is poisoned.
             LogPoisoned: an earlier call failed.
         """
-        first = self._next
-        if not events:
-            return range(first, first)
-        self._check()
-        lines, head = self._encode(events, self._clock() if time_ns is None else time_ns)
-        self._write(b"".join(lines))
-        self._next, self._head = first + len(events), head
-        if self._durability is not Durability.OS:
-            self.sync()
-        return range(first, self._next)
+        with self._mutex:
+            first = self._next
+            if not events:
+                return range(first, first)
+            self._check()
+            self._append(events, time_ns)
+            return range(first, self._next)
 
     def sync(self) -> None:
         """Return when everything appended so far is on the disk.
@@ -159,25 +159,23 @@ class Log:
         Raises:
             LogWriteFailed, LogPoisoned: as `append`.
         """
-        self._check()
-        if self._unsynced:
-            try:
-                self._files.sync_data(self._fd)
-            except OSError as error:
-                raise self._fail("sync", error) from error
-            self._unsynced = False
-        self._durable = self._next - 1
+        with self._mutex:
+            self._check()
+            self._sync()
 
     def close(self) -> None:
         """Sync what is left and let go of the file and the lock; more than once is fine."""
-        try:
-            if self._fd >= 0 and not self._poison and self._unsynced:
-                self.sync()
-        finally:
-            if self._fd >= 0:
-                self._files.close(self._fd)
-                self._fd = -1
-            self._lock.release()
+        with self._mutex:
+            fd, self._fd = self._fd, -1
+            try:
+                if fd >= 0 and not self._poison and self._unsynced:
+                    self._sync(fd)
+            finally:
+                try:
+                    if fd >= 0:
+                        self._files.close(fd)
+                finally:
+                    self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -192,40 +190,62 @@ class Log:
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _encode(
-        self, events: tuple[Event | Mapping[str, Any], ...], time_ns: int
-    ) -> tuple[list[bytes], str]:
-        lines: list[bytes] = []
-        head, seq = self._head, self._next
-        ts = self._stamp(time_ns)
-        durable = None if self._durability is Durability.OS else self._durable
-        for event in events:
-            fields = self._fields(event) if self._fields else self._fixed
-            members = codec.encode_members(event)
-            if fields:
-                own = codec.encode_members(fields)
-                members = own + b"," + members if members else own
-            line, head = codec.seal(seq, ts, members, head, durable)
-            codec.check_length(line, codec.MAX_LINE_BYTES, path=self.path, seq=seq)
-            lines.append(line)
-            seq, durable = seq + 1, None
-        return lines, head
+    def _append(
+        self,
+        events: tuple[Event | Mapping[str, Any], ...],
+        time_ns: int | None = None,
+        *,
+        ours: bool = False,
+    ) -> None:
+        lines, head = self._seal(
+            events,
+            seq=self._next,
+            head=self._head,
+            time_ns=self._clock() if time_ns is None else time_ns,
+            dur=None if self._durability is Durability.OS else self._durable,
+            ours=ours,
+        )
+        self._fence()
+        # Whatever breaks in between (Ctrl-C too) leaves the handle poisoned: what it knows and
+        # what the file holds may differ then.
+        self._poison = _UNFINISHED
+        start = self._offset
+        self._write(b"".join(lines))
+        self._next, self._head = self._next + len(lines), head
+        if self._durability is not Durability.OS:
+            self._sync(promised=start)
+        self._poison = ""
 
     def _write(self, data: bytes) -> None:
-        self._fence()
         try:
             write_all(self._files, self._fd, data)
         except OSError as error:
-            failed = self._fail("write", error)
-            # What was written of this batch was never promised. If it can't be cut off
-            # either, the next open finds a torn tail and does it.
-            try:
-                self._files.truncate(self._fd, self._offset)
-            except OSError:
-                pass
-            raise failed from error
+            self._cut(self._offset)
+            raise self._fail("write", error) from error
         self._offset += len(data)
         self._unsynced = True
+
+    def _sync(self, fd: int | None = None, *, promised: int | None = None) -> None:
+        if self._unsynced:
+            try:
+                self._files.sync_data(self._fd if fd is None else fd)
+            except OSError as error:
+                if promised is not None:
+                    self._cut(promised)
+                raise self._fail("sync", error) from error
+            self._unsynced = False
+        self._durable = self._next - 1
+
+    def _cut(self, size: int) -> None:
+        """Take back a batch that was never promised.
+
+        After a failed sync its bytes may be in the system's memory only, where the next open
+        would find them and believe them. If they can't be cut off, that open settles it.
+        """
+        try:
+            self._files.truncate(self._fd, size)
+        except OSError:
+            pass
 
     def _check(self) -> None:
         if self._poison:
@@ -239,16 +259,16 @@ class Log:
 
     def _fence(self) -> None:
         """Refuse to write to a file that is not as this writer left it."""
-        device, inode, size = self._files.identity(self._fd)
+        size = self._files.size(self._fd)
         try:
-            named = self._files.identity_of(self.path)
+            named = self._files.identity_of(self._at)[:2]
         except OSError:
-            named = (0, 0, 0)
-        if size != self._offset or named[:2] != (device, inode):
+            named = (0, 0)
+        if size != self._offset or named != self._identity:
             self._poison = "another program changed the file"
             raise LogFenced(
                 f"the file is not as this writer left it: {size} bytes where {self._offset} are"
-                f" due, {'the same' if named[:2] == (device, inode) else 'another'} file",
+                f" due, {'the same' if named == self._identity else 'another'} file",
                 path=self.path,
                 hint="find what else writes, moves or cuts this file; then open it again",
             )
@@ -256,12 +276,11 @@ class Log:
     def _fail(self, operation: str, error: OSError) -> EventLogError:
         name = errno.errorcode.get(error.errno or 0, "EIO")
         self._poison = f"{operation} failed with {name}"
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return LogWriteFailed(
             f"{operation} failed: {error.strerror or error} [{name}]",
             path=self.path,
             offset=self._offset,
-            hint="make room on the disk, then go on" if full else "check the disk, then go on",
+            hint=HINTS.get(error.errno or 0, "check the disk, then open the log again"),
         )
 
     # --- open --------------------------------------------------------------------------------
@@ -270,34 +289,39 @@ class Log:
         flags = os.O_RDWR | os.O_APPEND
         try:
             try:
-                self._fd = self._files.open(self.path, flags | os.O_CREAT | os.O_EXCL)
+                self._fd = self._files.open(self._at, flags | os.O_CREAT | os.O_EXCL)
             except FileExistsError:
-                self._fd = self._files.open(self.path, flags)
+                self._fd = self._files.open(self._at, flags)
+            self._identity = self._files.identity(self._fd)[:2]
             # Pages that an earlier process wrote and could not sync are in the cache, not on
             # the disk: nothing is trusted before this sync.
             self._files.sync(self._fd)
+            found = scan(FileSource(self._fd, self._files))
         except OSError as error:
             raise self._fail("open", error) from error
-        found = scan(FileSource(self._fd, self._files))
+        except LineTooLong as error:
+            error.path = self.path
+            raise
         self._refuse(found)
         try:
-            tail = self._heal(found)
+            tail = heal(self._files, self._fd, self._at, found)
         except OSError as error:
             raise self._fail("recovery", error) from error
         self._next, self._head, self._offset = found.lines, found.head, found.end
         self._epoch = found.epoch + 1
         self._durable = found.lines - 1 if found.lines else None
-        first: list[Event] = [LogOpened(data=self._introduce(found))]
+        # Alone in its batch: where no line is sealed yet, recovery relies on it.
+        self._append((LogOpened(data=self._introduce(found)),), ours=True)
         if tail is not None:
             self.recovered = tail
-            first.append(LogRecovered(data=tail))
-        self.append(*first)
+            self._append((LogRecovered(data=tail),), ours=True)
         try:
             self._files.sync(self._fd)
-            self._files.sync_dir(os.path.dirname(self.path))
+            self._files.sync_dir(os.path.dirname(self._at))
         except OSError as error:
             raise self._fail("sync", error) from error
         self._unsynced = False
+        self._durable = self._next - 1
 
     def _introduce(self, found: Scan) -> Opened:
         sealing = not found.sealed and found.lines > 0
@@ -313,6 +337,12 @@ class Log:
         )
 
     def _refuse(self, found: Scan) -> None:
+        if is_too_new(found):  # first: a later format's lines may look damaged from here
+            raise LogTooNew(
+                f"the log has format {found.format}, this version writes {codec.FORMAT}",
+                path=self.path,
+                hint="use the version that wrote it, or a later one",
+            )
         if found.verdict is Verdict.DAMAGED:
             raise LogDamaged(
                 f"the log is damaged: {found.reason}",
@@ -321,51 +351,3 @@ class Log:
                 offset=found.bad_offset,
                 hint="`events salvage` copies what is whole to a new file; this one is kept",
             )
-        if is_too_new(found):
-            raise LogTooNew(
-                f"the log has format {found.format}, this version writes {codec.FORMAT}",
-                path=self.path,
-                hint="use the version that wrote it, or a later one",
-            )
-
-    def _heal(self, found: Scan) -> Recovered | None:
-        """Finish or move aside the last line, so that the file ends at a line's end."""
-        if found.verdict is Verdict.UNTERMINATED:
-            if found.junk:
-                self._files.truncate(self._fd, found.end)
-            write_all(self._files, self._fd, b"\n")
-            self._files.sync(self._fd)
-            found.end += 1
-            if not found.sealed:
-                again = scan(FileSource(self._fd, self._files))
-                found.unsealed_sha256 = again.unsealed_sha256
-            return None
-        if found.verdict is not Verdict.TORN:
-            return None
-        _, _, size = self._files.identity(self._fd)
-        tail = self._files.read_at(self._fd, size - found.end, found.end)
-        moved_to = self._set_aside(tail)
-        self._files.truncate(self._fd, found.end)
-        self._files.sync(self._fd)
-        return Recovered(
-            offset=found.end,
-            bytes=len(tail),
-            sha256=codec.digest(tail),
-            moved_to=os.path.basename(moved_to),
-        )
-
-    def _set_aside(self, tail: bytes) -> str:
-        for number in range(1, 10_000):
-            name = f"{self.path}.torn-{number}"
-            try:
-                fd = self._files.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-            except FileExistsError:
-                continue
-            try:
-                write_all(self._files, fd, tail)
-                self._files.sync(fd)
-            finally:
-                self._files.close(fd)
-            self._files.sync_dir(os.path.dirname(self.path))
-            return name
-        raise OSError(errno.EEXIST, "too many torn tails stand beside the log")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from . import codec
+from .errors import LogPoisoned
 from .event import Event, LogOpened, Opened, Record
 from .reader import Decoder, Line
+from .sealer import Fields, Sealer
 
 
 class MemoryLog:
@@ -19,22 +22,17 @@ class MemoryLog:
     """
 
     def __init__(
-        self,
-        *,
-        fields: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
-        clock: Callable[[], int] = lambda: 0,
+        self, *, fields: Fields | None = None, clock: Callable[[], int] = lambda: 0
     ) -> None:
         self.lines: list[bytes] = []
         self.head = codec.GENESIS
         self.epoch = 1
-        self._fields = fields
+        self.offset = 0
+        self._seal = Sealer(fields)
         self._clock = clock
-        self._stamp = codec.Stamper()
-        self.append(
-            LogOpened(
-                data=Opened(format=codec.FORMAT, log_id="memory", epoch=1, pid=0, host="memory")
-            )
-        )
+        self._closed = False
+        opened = Opened(format=codec.FORMAT, log_id="memory", epoch=1, pid=0, host="memory")
+        self._append((LogOpened(data=opened),), None, ours=True)
 
     @property
     def next_seq(self) -> int:
@@ -46,33 +44,62 @@ class MemoryLog:
 
         Raises:
             EventInvalid, LineTooLong: nothing is taken in.
+            LogPoisoned: it is closed.
         """
-        first, head = self.next_seq, self.head
-        lines: list[bytes] = []
-        ts = self._stamp(self._clock() if time_ns is None else time_ns)
-        for seq, event in enumerate(events, first):
-            fields = self._fields(event) if callable(self._fields) else self._fields
-            members = codec.encode_members(event)
-            if fields:
-                own = codec.encode_members(fields)
-                members = own + b"," + members if members else own
-            line, head = codec.seal(seq, ts, members, head)
-            codec.check_length(line, codec.MAX_LINE_BYTES, seq=seq)
-            lines.append(line)
-        self.lines += lines
-        self.head = head
+        first = self.next_seq
+        if events:
+            self._check()
+            self._append(events, time_ns)
         return range(first, self.next_seq)
 
     def sync(self) -> None:
-        """Promise nothing: there is no disk."""
+        """Promise nothing: there is no disk.
+
+        Raises:
+            LogPoisoned: it is closed.
+        """
+        self._check()
 
     def close(self) -> None:
-        """Keep the lines readable."""
+        """Take no more events; the lines stay readable."""
+        self._closed = True
 
-    def read(self, types: Any) -> Iterator[Record[Any]]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def read(self, types: Any = Event) -> Iterator[Record[Any]]:
         """Yield the records, as `eventlog.read` does of a file."""
         decode: Decoder[Any] = Decoder(types)
         offset = 0
         for seq, line in enumerate(self.lines):
             yield decode(Line(seq, offset, line[:-1]))
             offset += len(line)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise LogPoisoned("the log is closed")
+
+    def _append(
+        self,
+        events: tuple[Event | Mapping[str, Any], ...],
+        time_ns: int | None,
+        *,
+        ours: bool = False,
+    ) -> None:
+        lines, self.head = self._seal(
+            events,
+            seq=self.next_seq,
+            head=self.head,
+            time_ns=self._clock() if time_ns is None else time_ns,
+            ours=ours,
+        )
+        self.lines += lines
+        self.offset += sum(map(len, lines))

@@ -1,0 +1,124 @@
+"""Events -> sealed lines: what every log does before it stores anything. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from . import codec
+from .errors import EventInvalid
+from .event import Event
+
+Fields = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
+"""Top-level members of every line, before the event's own: fixed, or made from the event."""
+
+ENVELOPE = frozenset({"seq", "ts", "dur", "prev", "sum"})
+"""Names of the line's own members."""
+
+_OURS = frozenset({"log.opened", "log.recovered"})
+
+
+class Sealer:
+    """Encode, check and seal batches.
+
+    Args:
+        fields: members for every line, or a function from the event to them.
+        path: of the file, for messages.
+    """
+
+    def __init__(self, fields: Fields | None = None, path: str = "") -> None:
+        self._path = path
+        self._make = fields if callable(fields) else None
+        self._fixed = b""
+        self._names: frozenset[str] = frozenset()
+        if fields and not callable(fields):
+            fixed = dict(fields)
+            self._fixed = codec.encode_members(fixed)
+            self._names = frozenset(fixed)
+            _apart(fixed, ENVELOPE, "the line's own member")
+        self._known: dict[type, frozenset[str]] = {}
+        self._stamp = codec.Stamper()
+
+    def __call__(
+        self,
+        events: Iterable[Event | Mapping[str, Any]],
+        *,
+        seq: int,
+        head: str,
+        time_ns: int,
+        dur: int | None = None,
+        ours: bool = False,
+    ) -> tuple[list[bytes], str]:
+        """Return the lines of a batch and the sum of the last one.
+
+        Args:
+            events: structs below `Event`, or mappings with a `type`.
+            seq: of the first.
+            head: sum of the line before it.
+            time_ns: of the batch, since 1970.
+            dur: for the first line.
+            ours: these are the log's own events, which nobody else may write.
+
+        Raises:
+            EventInvalid: one can't be encoded, has no type, or has a member that it must not.
+            LineTooLong: one is over codec.MAX_LINE_BYTES.
+        """
+        ts = self._stamp(time_ns)
+        lines: list[bytes] = []
+        for event in events:
+            members = self._members(event, ours=ours)
+            line, head = codec.seal(seq, ts, members, head, dur)
+            if len(line) > codec.MAX_LINE_BYTES:
+                codec.check_length(line, codec.MAX_LINE_BYTES, path=self._path, seq=seq)
+            lines.append(line)
+            seq, dur = seq + 1, None
+        return lines, head
+
+    def _members(self, event: Event | Mapping[str, Any], *, ours: bool) -> bytes:
+        names = self._known.get(type(event))
+        if names is None:
+            names = self._names_of(event, ours=ours)
+        own = self._fixed
+        if self._make is not None:
+            made = self._make(event)
+            if made:
+                made = made if isinstance(made, dict) else dict(made)
+                _apart(made, names, "also a member of the event")
+                _apart(made, ENVELOPE, "the line's own member")
+                own = codec.encode_members(made)
+        if not isinstance(event, msgspec.Struct | dict):
+            event = dict(event)
+        members = codec.encode_members(event)
+        return own + b"," + members if own else members
+
+    def _names_of(self, event: Event | Mapping[str, Any], *, ours: bool) -> frozenset[str]:
+        """Return the names of an event's members, once they are found right."""
+        if isinstance(event, msgspec.Struct):
+            config = event.__struct_config__
+            tag = config.tag if config.tag_field == "type" else None
+            names = frozenset({*event.__struct_encode_fields__, "type"})
+        elif isinstance(event, Mapping):
+            tag, names = event.get("type"), frozenset(event)
+        else:
+            raise EventInvalid(f"an event must be a JSON object, not {type(event).__name__}")
+        if not isinstance(tag, str) or not tag:
+            raise EventInvalid(
+                f"an event of {type(event).__name__} has no type",
+                hint="derive it from eventlog.Event with a tag, or give the mapping a `type`",
+            )
+        if tag in _OURS and not ours:
+            raise EventInvalid(f"only the log itself writes {tag}")
+        _apart(names, ENVELOPE, "the line's own member")
+        _apart(names, self._names, "in every line of this log already")
+        if isinstance(event, msgspec.Struct) and not ours:
+            self._known[type(event)] = names
+        return names
+
+
+def _apart(names: Iterable[str], taken: frozenset[str], why: str) -> None:
+    """Refuse a name that would stand in the line twice: readers differ in which they take."""
+    if not taken.isdisjoint(names):
+        twice = ", ".join(sorted(taken.intersection(names)))
+        raise EventInvalid(f"an event can't have a member {twice}: it is {why}")
