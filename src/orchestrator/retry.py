@@ -36,6 +36,10 @@ RETRIED: dict[FailureKind, bool] = {
 RETRY_AFTER_MAX_S = 300.0
 """The longest wait a server can ask for; a longer one is cut to this."""
 
+ATTEMPTS_MAX = 1000
+FACTOR_MAX = 100
+
+# FACTOR_MAX to this power is still a float, and far above any `max_s`.
 _EXPONENT_MAX = 64
 
 
@@ -60,12 +64,12 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     on: tuple[FailureKind, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError("`max_attempts` must be at least 1")
+        if not 1 <= self.max_attempts <= ATTEMPTS_MAX:
+            raise ValueError(f"`max_attempts` must lie between 1 and {ATTEMPTS_MAX}")
         if not 0 <= self.initial_s <= self.max_s:
             raise ValueError("`initial_s` must lie between 0 and `max_s`")
-        if self.factor < 1:
-            raise ValueError("`factor` must be at least 1")
+        if not 1 <= self.factor <= FACTOR_MAX:
+            raise ValueError(f"`factor` must lie between 1 and {FACTOR_MAX}")
         if not 0 <= self.jitter <= 1:
             raise ValueError("`jitter` must lie between 0 and 1")
 

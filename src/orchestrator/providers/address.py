@@ -71,7 +71,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Located(msgspec.Struct, frozen=True):
-    """The address to call, and the key that goes with it."""
+    """The address to call, the key that goes with it, and whether the vendor itself answers."""
 
     address: Address
     key: Secret | None
@@ -100,7 +100,8 @@ def locate(site: Site, base_url: str | None, environ: Mapping[str, str]) -> Loca
             hint=f"a key goes only where you say: set {site.variable}={address.base_url} in "
             f"the environment, or unset {site.key_variable}",
         )
-    return Located(address, key, vendor=address.origin == default.origin)
+    vendor = address.origin == default.origin and not default.loopback
+    return Located(address, key, vendor)
 
 
 def parse(site: Site, text: str, source: str) -> Address:

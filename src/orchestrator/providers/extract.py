@@ -15,7 +15,9 @@ KEYWORDS = 8
 TEXT_MAX_CHARS = 1024 * 1024
 
 _WORD = re.compile(r"[^\W\d_][\w'-]+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*#>]|\d+\.)\s)")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?])\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*#>]|\d+\.)\s|[^\W\d][\w .-]{0,40}:\s)"
+)
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 _MARK = re.compile(r"^\s*(?:[-*+>#]+|\d+[.)])\s+")
 _PAIR = re.compile(
@@ -123,7 +125,11 @@ def _property(name: str, form: dict[str, Any], pairs: dict[str, str], text: str)
     if _allows(form, "object") and "properties" in form:
         return by_schema(text, form)
     written = pairs.get(_plain(name))
-    value = _convert(written, form) if written is not None else None
+    value = None
+    if written is not None:
+        pattern = _pattern(form)
+        match = pattern.search(written) if pattern else None
+        value = _convert(match[0] if match else written, form)
     if value is None:
         value = _searched(form, text)
     if value is None:

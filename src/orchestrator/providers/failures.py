@@ -50,7 +50,6 @@ KIND_OF_CODE: dict[str, FailureKind] = {
     "rate_limit_error": FailureKind.RATE_LIMIT,
     "overloaded_error": FailureKind.OVERLOADED,
     "timeout_error": FailureKind.TIMEOUT,
-    "api_error": FailureKind.PROVIDER,
     "authentication_error": FailureKind.AUTH,
     "permission_error": FailureKind.AUTH,
     "not_found_error": FailureKind.BAD_REQUEST,

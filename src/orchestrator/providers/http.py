@@ -20,9 +20,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import httpx
 import msgspec
+from anyio.lowlevel import RunVar
 
 from .. import __version__
 from ..errors import FailureKind, StepError
@@ -55,8 +55,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class HttpClient:
     """Calls of one server.
 
-    Usable from one event loop at a time; in a new loop it begins with fresh connections, so
-    call `aclose` before you leave the old one.
+    Usable from any event loop, with connections of its own in each; call `aclose` in the loop
+    whose connections are to be closed.
 
     Args:
         base_url: without a trailing slash.
@@ -74,7 +74,8 @@ class HttpClient:
             **headers,
         }
         self._loopback = loopback
-        self._lanes: _Lanes | None = None
+        # One set of lanes an event loop: connections can't move from one loop to another.
+        self._lanes: RunVar[_Lanes | None] = RunVar("lanes", None)
         self._verify: ssl.SSLContext | bool | None = None
 
     def __repr__(self) -> str:
@@ -108,9 +109,10 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close every connection; a call still running closes its own when it ends."""
-        lanes, self._lanes = self._lanes, None
+        lanes = self._lanes.get()
         if lanes is None:
             return
+        self._lanes.set(None)
         lanes.closed = True
         while lanes.free:
             await lanes.free.pop().aclose()
@@ -126,10 +128,11 @@ class HttpClient:
 
     @asynccontextmanager
     async def _lane(self) -> AsyncIterator[httpx.AsyncClient]:
-        token = anyio.lowlevel.current_token()
-        if self._lanes is None or self._lanes.token is not token:
-            self._lanes = _Lanes(token, self._new_lane)
-        async with self._lanes.take() as lane:
+        lanes = self._lanes.get()
+        if lanes is None:
+            lanes = _Lanes(self._new_lane)
+            self._lanes.set(lanes)
+        async with lanes.take() as lane:
             yield lane
 
     def _new_lane(self) -> httpx.AsyncClient:
@@ -154,8 +157,7 @@ class HttpClient:
 class _Lanes:
     """The connections of one client in one event loop."""
 
-    def __init__(self, token: object, make: Callable[[], httpx.AsyncClient]) -> None:
-        self.token = token
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self.free: list[httpx.AsyncClient] = []
         self.closed = False
         self._make = make

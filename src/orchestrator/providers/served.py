@@ -108,6 +108,7 @@ class Served(abc.ABC):
     async def complete(self, request: Request, *, timeout_s: float, idempotency_key: str) -> Reply:
         """Make the call once."""
         body = self.body(request)
+        failure: StepError
         try:
             answer = await self._open().post_json(
                 self.path, body, timeout_s=timeout_s, headers=self.call_headers(idempotency_key)
@@ -118,9 +119,11 @@ class Served(abc.ABC):
             return self.reply(answer, request)
         except msgspec.ValidationError as error:
             cause = f"the answer has an unknown form: {failures.clean(str(error))}"
-            raise self._named(StepError(cause, kind=FailureKind.PROVIDER), request) from None
+            failure = StepError(cause, kind=FailureKind.PROVIDER)
         except StepError as error:
-            raise self._named(error, request) from None
+            failure = error
+        # Raised out here, so that it does not carry the other error, which may quote a key.
+        raise self._named(failure, request)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -188,7 +191,7 @@ class Served(abc.ABC):
 
     def _start_hint(self) -> str:
         setting = f"set {self.site.variable} to where it runs"
-        if self._located.vendor and not self._located.address.loopback:
+        if self._located.vendor:
             return f"check the network, or {setting}"
         return f"{self.start_hint}, or {setting}" if self.start_hint else setting
 
