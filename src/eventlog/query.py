@@ -1,0 +1,225 @@
+"""Ask logs with SQL: load, jail, run.
+
+    answer = query(["runs"], "select type, count(*) from events group by all")
+
+Live, torn and unsealed logs can be asked; sums are not checked (that is `verify`'s work).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from . import jail
+from .errors import QueryError
+from .find import LogRef, find_logs
+from .jail import DEFAULT, Limits, Result
+from .tables import LineRejected, Loader, LogState
+
+View = tuple[str, str]
+"""A view's name and its SQL."""
+
+Params = Mapping[str, Any] | Sequence[Any]
+
+_VIEW_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_COLUMNS = """
+select table_name, column_name, data_type from information_schema.columns
+where table_schema = 'main' order by table_name, ordinal_position
+"""
+
+
+class Answer(msgspec.Struct):
+    """What a query gave.
+
+    Attributes:
+        columns: names, which may repeat.
+        types: SQL types of the columns.
+        rows: Python values; text for times with a zone.
+        rejected: the first lines that could not be read.
+        rejected_count: all of them.
+    """
+
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple[Any, ...]]
+    rejected: list[LineRejected] = []
+    rejected_count: int = 0
+
+
+class Database:
+    """Logs in a locked database: the tables `events` and `logs`, and the views given.
+
+    Args:
+        logs: paths of logs, or of folders in which each `events.jsonl` is one; or LogRefs.
+        views: created in this order.
+        limits: what each statement may use.
+
+    Raises:
+        LogNotFound: there is nothing at a path.
+        QueryError: the events don't fit, or a view is wrong.
+    """
+
+    def __init__(
+        self,
+        logs: Iterable[str | os.PathLike[str] | LogRef],
+        *,
+        views: Iterable[View] = (),
+        limits: Limits = DEFAULT,
+    ) -> None:
+        self._limits = limits
+        self._con = jail.connect(limits)
+        try:
+            self._loader = Loader(self._con)
+            self._loader.load(_refs(logs))
+            for name, sql in views:
+                self._view(name, sql)
+            jail.lock(self._con)
+        except BaseException:
+            self._con.close()
+            raise
+
+    @property
+    def logs(self) -> list[LogState]:
+        """What was found in each log."""
+        return self._loader.logs
+
+    def query(self, sql: str, params: Params | None = None) -> Answer:
+        """Run one reading statement.
+
+        Raises:
+            QueryError: it is refused, wrong, or over a limit.
+        """
+        result = jail.run(self._con, sql, params, self._limits)
+        return Answer(
+            result.columns,
+            result.types,
+            result.rows,
+            self._loader.rejected,
+            self._loader.rejected_count,
+        )
+
+    def schema(self) -> Result:
+        """Return a row of table, column and type for each column."""
+        return jail.run(self._con, _COLUMNS, None, self._limits)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._con.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _view(self, name: str, sql: str) -> None:
+        import duckdb
+
+        if not _VIEW_NAME.fullmatch(name):
+            raise QueryError(f"{name!r} can't be a view's name")
+        try:
+            self._con.execute(f'create view "{name}" as\n{sql.strip().rstrip(";")}')
+        except duckdb.Error as error:
+            raise QueryError(f"the view {name} is wrong: {error}") from error
+
+
+def query(
+    logs: Iterable[str | os.PathLike[str] | LogRef],
+    sql: str,
+    *,
+    views: Iterable[View] = (),
+    params: Params | None = None,
+    limits: Limits = DEFAULT,
+) -> Answer:
+    """Load logs and run one reading statement over them.
+
+    Args:
+        logs: as for `Database`.
+        sql: one statement; `from events` alone is one.
+        views: as for `Database`.
+        params: values for `$name` or `?` in the statement.
+        limits: what it may use.
+
+    Raises:
+        LogNotFound, QueryError: as `Database` and its `query`.
+    """
+    jail.check(sql, limits)
+    with Database(logs, views=views, limits=limits) as database:
+        return database.query(sql, params)
+
+
+def _refs(logs: Iterable[str | os.PathLike[str] | LogRef]) -> list[LogRef]:
+    refs: list[LogRef] = []
+    for log in logs:
+        if isinstance(log, LogRef):
+            refs.append(log)
+        else:
+            refs += [LogRef(path) for path in find_logs(log)]
+    return list({ref.path: ref for ref in refs}.values())
+
+
+def load_views(folder: str, names: Iterable[str]) -> list[View]:
+    """Return views from files `<folder>/<name>.sql`, in the order of the names."""
+    views: list[View] = []
+    for name in names:
+        with open(os.path.join(folder, f"{name}.sql"), encoding="utf-8") as file:
+            views.append((name, file.read()))
+    return views
+
+
+def find_query(text: str, folders: Iterable[str]) -> str:
+    """Return the SQL that a command line's argument means.
+
+    Text without spaces names a file `<name>.sql` in one of the folders, the first that has it;
+    anything else is SQL.
+
+    Raises:
+        QueryError: it is one word, and no query of that name is there.
+    """
+    word = text.strip()
+    if not word or any(character.isspace() for character in word):
+        return text
+    places = list(folders)
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", word):
+        for folder in places:
+            path = os.path.join(folder, word if word.endswith(".sql") else f"{word}.sql")
+            if os.path.isfile(path):
+                return _read(path)
+        known = named_queries(places)
+        raise QueryError(
+            f"there is no query named {word}",
+            hint=f"known: {', '.join(known)}" if known else "give SQL: 'from events'",
+        )
+    return text
+
+
+def named_queries(folders: Iterable[str]) -> dict[str, str]:
+    """Return name and first comment line of each named query, sorted by name."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        if not os.path.isdir(folder):
+            continue
+        for name in sorted(os.listdir(folder)):
+            stem, ending = os.path.splitext(name)
+            if ending == ".sql" and stem not in found:
+                first = _read(os.path.join(folder, name)).partition("\n")[0]
+                found[stem] = first.removeprefix("--").strip()
+    return dict(sorted(found.items()))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeError) as error:
+        raise QueryError(f"the query can't be read: {error}", path=path) from error

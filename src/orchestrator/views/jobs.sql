@@ -1,0 +1,57 @@
+-- One row per job: its state and totals over all legs; a running job shows as interrupted, for only its lock tells.
+with told as (
+    select *,
+        count(*) filter (where type in ('job.started', 'job.resumed')) over (
+            partition by file, job_id order by seq) as leg
+    from events
+    where type not like 'log.%' and (type like 'job.%' or type like 'step.%' or step is not null)
+),
+legs as (
+    select file, job_id, leg,
+        coalesce(
+            max(try_cast(data->>'duration_s' as double))
+                filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled')),
+            epoch(max(ts)) - epoch(min(ts))) as duration_s
+    from told
+    group by file, job_id, leg
+),
+spent as (
+    select file, job_id, sum(duration_s) as duration_s, count(*) filter (where leg > 0) as legs
+    from legs
+    group by file, job_id
+),
+stood as (
+    select file, job_id, count(*) as steps,
+        count(*) filter (where status = 'succeeded') as succeeded,
+        count(*) filter (where status = 'failed') as failed
+    from steps
+    group by file, job_id
+),
+ends as (
+    select file, job_id,
+        arg_max(type, seq) filter (where type in (
+            'job.started', 'job.resumed', 'job.succeeded', 'job.failed', 'job.cancelled')) as last,
+        arg_max(data->>'project', seq)
+            filter (where type in ('job.started', 'job.resumed')) as project,
+        coalesce(min(ts) filter (where type = 'job.started'), min(ts)) as started_at,
+        max(ts) filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled')) as ended
+    from told
+    group by file, job_id
+)
+select
+    job_id,
+    project,
+    case when last in ('job.succeeded', 'job.failed', 'job.cancelled')
+        then replace(last, 'job.', '') else 'interrupted' end as status,
+    started_at,
+    case when last in ('job.succeeded', 'job.failed', 'job.cancelled') then ended end as finished_at,
+    duration_s,
+    legs,
+    coalesce(steps, 0) as steps,
+    coalesce(succeeded, 0) as succeeded,
+    coalesce(failed, 0) as failed,
+    file
+from ends
+join spent using (file, job_id)
+left join stood using (file, job_id)
+order by started_at, job_id
