@@ -4,11 +4,14 @@ OrchestratorError
 ├── UsageError       2   the command or its arguments
 ├── SpecError        2   the job file; carries every problem found, not the first
 ├── ConfigError      3   a provider can't be used: no key, no such provider, no server
-├── LogDamagedError  4   the log is damaged or can't be written (translated from eventlog)
+├── StorageError     4   the run folder can't be made or written
 ├── LockedError      5   another process holds the job (translated from eventlog)
 ├── CacheMissError   6   `--cache-only`, and an answer is not in the cache
 ├── LimitError       7   a budget or a limit was reached
 └── StepError        1   one attempt of a step failed; never leaves the runner
+
+Errors of `eventlog` that reach the command line end with 4, but for a held lock (5), a log that
+is not there (2) and SQL that is refused (2): see `exit_code_of`.
 """
 
 from __future__ import annotations
@@ -30,6 +33,23 @@ class ExitCode(enum.IntEnum):
     WAITING = 75
     SIGINT = 130
     SIGTERM = 143
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """Return what the program ends with after this error."""
+    from eventlog.errors import EventLogError, LogLocked, LogNotFound, QueryError
+
+    match error:
+        case OrchestratorError():
+            return error.exit_code
+        case LogLocked():
+            return ExitCode.LOCKED
+        case LogNotFound() | QueryError():
+            return ExitCode.USAGE
+        case EventLogError():
+            return ExitCode.LOG
+        case _:
+            return ExitCode.STEP_FAILED
 
 
 class FailureKind(enum.StrEnum):
@@ -95,8 +115,8 @@ class ConfigError(OrchestratorError):
     exit_code = ExitCode.PROVIDER
 
 
-class LogDamagedError(OrchestratorError):
-    """The log is damaged before its tail, or can't be written any more."""
+class StorageError(OrchestratorError):
+    """The run folder can't be made, read or written."""
 
     exit_code = ExitCode.LOG
 

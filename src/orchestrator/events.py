@@ -65,13 +65,18 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: tuple[StepDecl, ...] | BlobRef = ()
     spec_path: str = ""
     spec_sha256: str = ""
+    inputs: str = ""
+    """The folder below `inputs/` that holds the frozen spec and the files it names."""
     name: str = ""
     provider: str = ""
     model: str = ""
     concurrency: int = 0
     timeout_s: float | None = None
     version: str = ""
-    command: tuple[str, ...] = ()
+    given: dict[str, Any] = {}
+    """Values of the spec's inputs that were given from outside."""
+    overrides: dict[str, str] = {}
+    """`provider` and `model` that were given in place of the spec's."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

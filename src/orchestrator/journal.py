@@ -49,7 +49,7 @@ class Journal:
         self._records: list[Record[Event]] = []
         self._time_ns = 0
         self._written = written
-        self._listen = listen
+        self.listen = listen
 
     def stage(self, *events: Event) -> None:
         """Let the state take the events in; they are not written yet."""
@@ -61,7 +61,7 @@ class Journal:
             seq = self.log.next_seq + len(self._staged)
             record = Record(seq=seq, ts=ts, event=event, offset=0)
             self._staged.append(event if self._written is None else self._written(event))
-            if self._listen is not None:
+            if self.listen is not None:
                 self._records.append(record)
             evolve(self.state, record, at_s)
 
@@ -76,10 +76,10 @@ class Journal:
         staged, self._staged = self._staged, []
         self.log.append(*staged, time_ns=self._time_ns)
         self.state.sum = self.log.head
-        if self._listen is not None:
+        if self.listen is not None:
             records, self._records = self._records, []
             for record in records:
-                self._listen(record)
+                self.listen(record)
 
     def record(self, *events: Event) -> None:
         """Stage and commit."""

@@ -1,0 +1,195 @@
+"""Where the cache entries of a key are: one lookup, however many jobs there are.
+
+A SQLite file, `runs/.index/cache.sqlite`. It holds nothing that is not in the entries, is
+never trusted (the entry's file is the truth), and is made anew when it is missing or broken.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import msgspec
+
+from .ids import is_name
+
+HOLDERS = 8
+"""How many folders are tried for one key, the newest first."""
+
+_SCHEMA = """
+create table if not exists entry (
+    key text not null, job_id text not null, project text not null, step text not null,
+    parts text not null, created_at text not null, primary key (key, job_id)
+) without rowid;
+create index if not exists nearest on entry (project, step, created_at);
+create table if not exists job (job_id text primary key) without rowid;
+"""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry, and the job whose folder holds it."""
+
+    key: str
+    job_id: str
+    project: str
+    step: str
+    parts: dict[str, str]
+    created_at: str
+
+
+class _Entry(msgspec.Struct):
+    """The fields of an entry's file that the index keeps."""
+
+    key: str
+    project: str
+    step: str
+    parts: dict[str, str]
+    created_at: str
+
+
+class CacheIndex:
+    """The index of one `runs/` folder; usable even where it can't be written.
+
+    Args:
+        root: the folder of the run folders.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._path = os.path.join(root, ".index", "cache.sqlite")
+        self._db: sqlite3.Connection | None = None
+        self._reconciled = False
+
+    def holders(self, key: str) -> list[Place]:
+        """Return where a key's entries are, newest first."""
+        found = self._places("where key = ? order by created_at desc, job_id desc", key)
+        if not found and not self._reconciled:
+            self._reconcile()
+            found = self._places("where key = ? order by created_at desc, job_id desc", key)
+        return found
+
+    def nearest(self, project: str, step: str) -> Place | None:
+        """Return the newest entry of a step of a project, or None."""
+        found = self._places(
+            "where project = ? and step = ? order by created_at desc, key", project, step
+        )
+        return found[0] if found else None
+
+    def add(self, place: Place) -> None:
+        """Note an entry, and that its job is known."""
+        self._run("insert or ignore into job values (?)", [(place.job_id,)])
+        self._run(
+            "insert or replace into entry values (?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    place.key,
+                    place.job_id,
+                    place.project,
+                    place.step,
+                    msgspec.json.encode(place.parts).decode(),
+                    place.created_at,
+                )
+            ],
+        )
+
+    def forget(self, key: str, job_id: str) -> None:
+        """Drop an entry that is not there any more."""
+        self._run("delete from entry where key = ? and job_id = ?", [(key, job_id)])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _places(self, where: str, *params: str) -> list[Place]:
+        columns = "key, job_id, project, step, parts, created_at"
+        sql = f"select {columns} from entry {where} limit {HOLDERS}"  # noqa: S608 - our own words
+        try:
+            rows = self._open().execute(sql, params).fetchall()
+        except sqlite3.DatabaseError:
+            self._discard()
+            return []
+        return [
+            Place(
+                key=key,
+                job_id=job_id,
+                project=project,
+                step=step,
+                parts=msgspec.json.decode(parts, type=dict[str, str]),
+                created_at=created_at,
+            )
+            for key, job_id, project, step, parts, created_at in rows
+        ]
+
+    def _run(self, sql: str, rows: list[tuple[str, ...]]) -> None:
+        try:
+            with self._open() as db:
+                db.executemany(sql, rows)
+        except sqlite3.DatabaseError:
+            self._discard()  # it is a cache: it will be made anew
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            try:
+                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise sqlite3.DatabaseError(str(error)) from error
+            self._db = sqlite3.connect(self._path, timeout=5.0)
+            # What it loses in a crash is found again: nothing is worth a sync here.
+            self._db.execute("pragma synchronous = off")
+            self._db.executescript(_SCHEMA)
+        return self._db
+
+    def _discard(self) -> None:
+        self.close()
+        self._reconciled = False
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass
+
+    def _reconcile(self) -> None:
+        """Take in the folders that the index does not know: new ones, and copied ones."""
+        self._reconciled = True
+        try:
+            known = {job_id for (job_id,) in self._open().execute("select job_id from job")}
+            with os.scandir(self._root) as entries:
+                names = [e.name for e in entries if is_name(e.name) and e.name not in known]
+        except (OSError, sqlite3.DatabaseError):
+            return
+        for name in names:
+            places = self._entries_of(name)
+            if places is None:
+                continue
+            for place in places:
+                self.add(place)
+            self._run("insert or ignore into job values (?)", [(name,)])
+
+    def _entries_of(self, job_id: str) -> list[Place] | None:
+        folder = os.path.join(self._root, job_id, ".cache")
+        try:
+            names = [name for name in os.listdir(folder) if name.endswith(".json")]
+        except OSError:
+            return None
+        places = []
+        decode = msgspec.json.Decoder(_Entry).decode
+        for name in names:
+            try:
+                with open(os.path.join(folder, name), "rb") as file:
+                    entry = decode(file.read())
+            except (OSError, msgspec.DecodeError):
+                continue
+            places.append(
+                Place(
+                    key=entry.key,
+                    job_id=job_id,
+                    project=entry.project,
+                    step=entry.step,
+                    parts=entry.parts,
+                    created_at=entry.created_at,
+                )
+            )
+        return places

@@ -1,0 +1,264 @@
+"""The commands and their options; what they do is in the modules beside, loaded when needed."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="orch",
+    help="Run multi-step LLM jobs as a file: kill it anywhere, resume it anywhere, query it.",
+    epilog="Start here: orch init demo, then orch run demo/job.yaml",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Display(enum.StrEnum):
+    """How progress is shown."""
+
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+class Format(enum.StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    MARKDOWN = "markdown"
+
+
+RunsDir = Annotated[
+    str, typer.Option("--runs-dir", envvar="ORCH_RUNS_DIR", help="Where the run folders are.")
+]
+JobRef = Annotated[str, typer.Argument(help="Job id, a unique prefix of one, or 'latest'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ListFormat = Annotated[Format, typer.Option("--format", "-F", help="How to print it.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="Write to this file.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"unified-orchestrator {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    spec: Annotated[str, typer.Argument(help="The job file; - reads it from stdin.")] = "",
+    spec_option: Annotated[str, typer.Option("--spec", help="The job file.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest job.")] = False,
+    provider: Annotated[str, typer.Option(help="In place of the spec's provider.")] = "",
+    model: Annotated[str, typer.Option(help="In place of the spec's model.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="An input: name=value.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would run.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
+    ] = False,
+    no_cache: Annotated[bool, typer.Option(help="Neither read nor write the cache.")] = False,
+    refresh: Annotated[bool, typer.Option(help="Ask again, and keep the new answers.")] = False,
+    cache_only: Annotated[bool, typer.Option(help="Fail rather than call a model.")] = False,
+    display: Annotated[
+        Display, typer.Option(envvar="ORCH_DISPLAY", help="Progress.")
+    ] = Display.PLAIN,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Run a job file, or with --resume go on where its newest job stopped.
+
+    Example: orch run examples/tiny_spec.yaml
+    """
+    from ..errors import UsageError
+    from ..wiring import read_spec
+    from . import run as command
+
+    if bool(spec) == bool(spec_option):
+        raise UsageError(
+            "name the job file once: orch run SPEC, or orch run --spec SPEC"
+            if spec
+            else "which job file?",
+            hint="" if spec else "orch run SPEC; orch init demo writes one to start with",
+        )
+    path = spec or spec_option
+    inputs = command.settings(set_ or [])
+    checked = read_spec(path)
+    if dry_run:
+        command.dry_run(checked)
+        return
+    code = command.run_spec(
+        checked,
+        command.again(path, runs_dir),
+        display=display.value,
+        as_json=as_json,
+        runs_dir=runs_dir,
+        resume=resume,
+        provider=provider or None,
+        model=model or None,
+        inputs=inputs,
+        keep_going=keep_going,
+        cache=command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only),
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def resume(
+    job: JobRef = "latest",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
+    ] = False,
+    display: Annotated[
+        Display, typer.Option(envvar="ORCH_DISPLAY", help="Progress.")
+    ] = Display.PLAIN,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Go on with a job, with the spec as it was frozen when the job last began.
+
+    Example: orch resume latest
+    """
+    from . import run as command
+
+    raise typer.Exit(
+        command.resume_job(
+            job, runs_dir, display=display.value, as_json=as_json, keep_going=keep_going
+        )
+    )
+
+
+@app.command(name="list")
+def list_(
+    status: Annotated[str, typer.Option(help="Only jobs of this status.")] = "",
+    number: Annotated[int, typer.Option("-n", help="At most so many, the newest first.")] = 20,
+    format_: ListFormat = Format.TABLE,
+    as_json: AsJson = False,
+    output: Output = "",
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """List jobs, the newest first.
+
+    Example: orch list --status failed
+    """
+    from . import jobs as command
+
+    command.list_jobs(runs_dir, status, number, "json" if as_json else format_.value, output)
+
+
+app.command(name="list-runs", hidden=True)(list_)
+
+
+@app.command()
+def show(
+    job: JobRef = "latest",
+    step: Annotated[str, typer.Argument(help="A step: its attempts, key and output.")] = "",
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Show a job: its steps, files, failures and totals; or one step of it.
+
+    Example: orch show latest
+    """
+    from . import jobs as command
+
+    command.show_job(runs_dir, job, step, as_json=as_json)
+
+
+@app.command()
+def logs(
+    job: JobRef = "latest",
+    step: Annotated[str, typer.Argument(help="Only this step.")] = "",
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Print what shell and python steps wrote to stdout and stderr.
+
+    Example: orch logs latest collect
+    """
+    from . import jobs as command
+
+    command.print_logs(runs_dir, job, step)
+
+
+@app.command()
+def tail(
+    job: JobRef = "latest",
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the job ends.")
+    ] = False,
+    number: Annotated[int, typer.Option("-n", help="Begin with the last so many events.")] = 10,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are.")] = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Print a job's last events, and with -f those that come.
+
+    Example: orch tail -f latest
+    """
+    from . import jobs as command
+
+    command.tail_job(runs_dir, job, follow=follow, number=number, raw=raw)
+
+
+@app.command()
+def validate(
+    specs: Annotated[list[str], typer.Argument(help="Job files.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check job files and tell every fault with its place.
+
+    Example: orch validate job.yaml
+    """
+    from . import specs as command
+
+    raise typer.Exit(command.validate(specs, as_json=as_json))
+
+
+@app.command()
+def init(
+    folder: Annotated[str, typer.Argument(help="Where to; it is made if it is not there.")] = ".",
+    example: Annotated[str, typer.Option(help="tiny, notes, model, or workflow.")] = "notes",
+) -> None:
+    """Write a job to start with; nothing is ever overwritten.
+
+    Example: orch init demo
+    """
+    from . import specs as command
+
+    command.init(folder, example)
+
+
+@app.command(name="migrate-events")
+def migrate_events(
+    paths: Annotated[list[str], typer.Argument(help="Logs, or folders of logs.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only count.")] = False,
+    tz: Annotated[str, typer.Option("--tz", help="Zone of stamps that name none.")] = "UTC",
+    as_json: AsJson = False,
+) -> None:
+    """Bring logs of version 1 and 2.0 to 2.1, in place; the old one stays as events.jsonl.v1.
+
+    Example: orch migrate-events runs --dry-run
+    """
+    from . import events as command
+
+    raise typer.Exit(command.migrate(paths, dry_run=dry_run, tz=tz, as_json=as_json))

@@ -1,0 +1,137 @@
+"""Progress of a running job, one line a change, on stderr; or every event, on stdout."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from eventlog import Event, Record
+from eventlog.table import visible
+
+from .. import events as ev
+from ..folder import RunFolder
+from ..state import JobState, StepStatus
+from . import out
+
+_SHOWN = 300
+
+
+class Plain:
+    """Prints a line for each step that ended, and what it was.
+
+    Args:
+        total: steps of the job.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._ended = 0
+        self._how: dict[str, list[str]] = {}
+
+    def __call__(self, record: Record[Event]) -> None:
+        """Take in one durable event."""
+        match record.event:
+            case ev.CacheHit(step=step, data=hit):
+                self._how.setdefault(step, []).extend(
+                    (_model(hit.provider, hit.model), "cache hit")
+                )
+            case ev.CacheMiss(step=step, data=miss):
+                self._how.setdefault(step, []).append(f"cache miss ({miss.reason})")
+            case ev.LLMResponse(step=step, data=data) if data.success:
+                self._how.setdefault(step, []).extend(
+                    filter(None, (_model(data.provider, data.model), _tokens(data)))
+                )
+            case ev.StepSucceeded(step=step, data=end):
+                how = self._how.pop(step, [])
+                self._line("ok", "green", step, [out.seconds(end.duration_s), *how])
+            case ev.StepSkipped(step=step, data=skip) if skip.from_step:
+                self._line("reused", "green", step, [skip.reason])
+            case ev.StepSkipped(step=step, data=skip):
+                self._line("skipped", "yellow", step, [skip.reason])
+            case ev.StepRetrying(step=step, data=fault):
+                self._how.pop(step, None)
+                wait = out.seconds(fault.retry_in_s or 0.0)
+                text = f"{fault.kind}: {fault.message}; attempt {fault.attempt + 1} in {wait}"
+                self._line("retry", "yellow", step, [text], ended=False)
+            case ev.StepFailed(step=step, data=fault):
+                self._line("failed", "red", step, [f"{fault.kind}: {fault.message}"])
+            case ev.StepInterrupted(step=step, data=note):
+                self._line("cut off", "yellow", step, [note.reason], ended=False)
+            case ev.StepInvalidated(step=step, data=note):
+                self._line("again", "yellow", step, [note.reason], ended=False)
+            case _:
+                pass
+
+    def _line(
+        self, word: str, colour: str, step: str, rest: list[str], *, ended: bool = True
+    ) -> None:
+        self._ended += ended
+        width = len(str(self._total))
+        mark = f"[{self._ended:>{width}}/{self._total}]" if ended else " " * (2 * width + 3)
+        text = visible("  ".join(rest)).replace("\n", " ")
+        if len(text) > _SHOWN:
+            text = text[:_SHOWN] + "…"
+        out.talk(f"{mark} {out.paint(f'{word:<7}', colour)} {step}  {out.paint(text, 'dim')}")
+
+
+class Json:
+    """Prints every event as a line of JSON on stdout."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+
+    def __call__(self, record: Record[Event]) -> None:
+        """Take in one durable event."""
+        head = {
+            "seq": record.seq,
+            "ts": record.ts,
+            "level": ev.level_of(record.event),
+            "job_id": self._job_id,
+        }
+        sys.stdout.write(msgspec.json.encode({**head, **_members(record.event)}).decode() + "\n")
+        sys.stdout.flush()
+
+
+def _members(event: Event) -> dict[str, object]:
+    return dict(msgspec.json.decode(msgspec.json.encode(event)))
+
+
+def _model(provider: str, model: str) -> str:
+    return model if model.startswith(f"{provider}/") else f"{provider}/{model}"
+
+
+def _tokens(data: ev.Answered) -> str:
+    if data.tokens_in is None and data.tokens_out is None:
+        return ""
+    return f"{data.tokens_in or 0:,} -> {data.tokens_out or 0:,} tokens"
+
+
+def opening_line(folder: RunFolder, state: JobState, steps: int, concurrency: int) -> str:
+    """Return the first line: the job's id comes before anything else."""
+    again = f", leg {state.legs + 1}" if state.legs else ""
+    return f"{folder.job_id}  {out.count(steps, 'step')}, {concurrency} at once{again}"
+
+
+def closing_lines(state: JobState) -> list[str]:
+    """Return the summary of a leg."""
+    tally = dict.fromkeys(("succeeded", "reused", "failed", "not run"), 0)
+    for step in state.steps.values():
+        word = {
+            StepStatus.SUCCEEDED: "succeeded",
+            StepStatus.REUSED: "reused",
+            StepStatus.FAILED: "failed",
+        }.get(step.status, "not run")
+        tally[word] += 1
+    steps = ", ".join(f"{number} {word}" for word, number in tally.items() if number)
+    totals = state.totals
+    lines = [f"{steps or 'no steps'}  in {out.seconds(totals.legs_s)}"]
+    if totals.calls or totals.hits:
+        real = totals.calls - totals.simulated
+        said = [out.count(real, "model call"), out.count(totals.hits, "cache hit")]
+        if totals.tokens_in is not None or totals.tokens_out is not None:
+            said.append(f"{totals.tokens_in or 0:,} tokens in, {totals.tokens_out or 0:,} out")
+        if totals.simulated:
+            said.append(f"{totals.simulated} answered offline (no language model was called)")
+        lines.append(", ".join(said))
+    return lines

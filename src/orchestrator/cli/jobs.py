@@ -1,0 +1,226 @@
+"""`orch list`, `show`, `logs`, `tail`: what the logs say of jobs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from eventlog import Follower, Line, is_held
+from eventlog.reader import as_dict
+from eventlog.table import render, visible
+
+from ..errors import UsageError
+from ..folder import RunFolder
+from ..history import records
+from ..jobs import Jobs
+from ..report import manifest, status_word
+from ..state import JobState
+from . import out
+
+LOG_CHUNK = 1 << 16
+
+
+def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -> None:
+    """Print jobs, newest first."""
+    jobs = Jobs(runs_dir)
+    rows = []
+    for row in jobs.rows():
+        word = row.status
+        if is_held(RunFolder(runs_dir, row.job_id).lock):
+            word = "running"
+        elif word in ("open", "new"):
+            word = "interrupted"
+        if status and word != status:
+            continue
+        rows.append(
+            {
+                "job_id": row.job_id,
+                "project": row.project,
+                "status": word,
+                "started_at": row.started_at,
+                "duration_s": row.duration_s,
+                "steps": f"{row.completed}/{row.steps}",
+                "calls": row.calls,
+                "hits": row.hits,
+                "tokens_in": row.tokens_in,
+                "tokens_out": row.tokens_out,
+            }
+        )
+        if len(rows) >= number:
+            break
+    columns = list(rows[0]) if rows else ["job_id", "project", "status", "started_at"]
+    text = render(columns, [list(row.values()) for row in rows], form)
+    if output:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        sys.stdout.write(text)
+    if not rows:
+        out.talk("no jobs; next: orch run SPEC")
+    elif form == "table":
+        out.talk(f"next: orch show {rows[0]['job_id']}")
+
+
+def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
+    """Print a job, or one step of it."""
+    jobs = Jobs(runs_dir)
+    folder = jobs.find(ref)
+    held = folder.held
+    state = jobs.load(folder)
+    document = {**manifest(state), "status": status_word(state, held=held)}
+    if step:
+        document = _step(folder, state, step)
+    if as_json:
+        out.document(document)
+    elif step:
+        _print_step(document)
+    else:
+        _print_job(folder, document)
+
+
+def _print_job(folder: RunFolder, document: dict[str, Any]) -> None:
+    out.data(f"{document['job_id']}  {document['project']}  {document['status']}")
+    out.data(
+        f"started {document['started_at']}, {out.seconds(document['duration_s'])}"
+        f" in {out.count(document['legs'], 'leg')}"
+    )
+    columns = ["step", "kind", "status", "attempts", "duration_s", "files", "reason"]
+    rows = [
+        [row[name] if name != "files" else ", ".join(row["files"]) for name in columns]
+        for row in document["steps"]
+    ]
+    sys.stdout.write(render(columns, rows, "table"))
+    totals = document["totals"]
+    out.data(
+        f"{totals['calls']} calls ({totals['simulated']} simulated), {totals['hits']} cache hits,"
+        f" tokens in {_known(totals['tokens_in'])}, out {_known(totals['tokens_out'])}"
+    )
+    for failure in document["failures"]:
+        out.data(visible(f"failed: {failure['step']} ({failure['kind']}): {failure['message']}"))
+    for file in document["files"]:
+        out.data(os.path.join(folder.outputs, file["path"]))
+    last = document["job_id"]
+    if document["status"] in ("failed", "cancelled", "interrupted"):
+        out.talk(f"go on: orch resume {last}")
+    elif document["steps"]:
+        out.talk(f"next: orch show {last} {document['steps'][-1]['step']}")
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _step(folder: RunFolder, state: JobState, name: str) -> dict[str, Any]:
+    from ..blobs import BlobStore
+    from ..outputs import Outputs
+
+    if name not in state.steps:
+        known = ", ".join(list(state.steps)[:20])
+        raise UsageError(f"job {folder.job_id} has no step {name!r}", hint=f"its steps: {known}")
+    blobs = BlobStore(folder.artifacts)
+    step = state.steps[name]
+    events = [
+        {"seq": record.seq, "ts": record.ts, **msgspec.to_builtins(record.event)}
+        for record in records(folder.log, blobs)
+        if getattr(record.event, "step", None) == name
+    ]
+    return {
+        "job_id": folder.job_id,
+        "step": name,
+        "kind": step.kind,
+        "status": str(step.status),
+        "attempts": step.attempt,
+        "key": step.success.key if step.success else "",
+        "output": Outputs(blobs).load(step.success.output) if step.success else None,
+        "files": [file.path for file in step.success.files] if step.success else [],
+        "events": events,
+    }
+
+
+def _print_step(document: dict[str, Any]) -> None:
+    out.data(f"{document['job_id']} / {document['step']}  {document['kind']}  {document['status']}")
+    for event in document["events"]:
+        out.data(_human(event))
+    output = document["output"]
+    text = output.get("text") if isinstance(output, dict) else None
+    if text is None and output is not None:
+        text = msgspec.json.format(msgspec.json.encode(output), indent=2).decode()
+    if text is not None:
+        out.data("")
+        out.data(visible(str(text)))
+    out.talk(f"next: orch logs {document['job_id']} {document['step']}")
+
+
+def print_logs(runs_dir: str, ref: str, step: str) -> None:
+    """Print the steps' stdout and stderr, with control characters made visible."""
+    jobs = Jobs(runs_dir)
+    folder = jobs.find(ref)
+    state = jobs.load(folder)
+    if step and step not in state.steps:
+        raise UsageError(f"job {folder.job_id} has no step {step!r}")
+    names = [step] if step else list(state.steps)
+    found = False
+    for name in names:
+        path = folder.step_log(name)
+        if not os.path.isfile(path):
+            continue
+        found = True
+        if not step:
+            out.data(f"==> {name} <==")
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+            while chunk := file.read(LOG_CHUNK):
+                sys.stdout.write(visible(chunk))
+    if not found:
+        out.talk(f"no step wrote a log; next: orch tail {folder.job_id}")
+
+
+def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -> None:
+    """Print the last events, and those that come until no process holds the job."""
+    folder = Jobs(runs_dir).find(ref)
+    follower = Follower(folder.log)
+    try:
+        last = list(follower.poll())[-number:] if number > 0 else (list(follower.poll()), [])[1]
+        for line in last:
+            _print_event(line, raw=raw)
+        if follow:
+            sys.stdout.flush()
+            for line in follower.follow(lambda: not folder.held):
+                _print_event(line, raw=raw)
+                sys.stdout.flush()
+    finally:
+        follower.close()
+
+
+def _print_event(line: Line, *, raw: bool) -> None:
+    if raw:
+        sys.stdout.buffer.write(line.raw + b"\n")
+        sys.stdout.buffer.flush()
+    elif line.raw.strip():
+        out.data(_human(as_dict(line)))
+
+
+def _human(event: dict[str, Any]) -> str:
+    data = event.get("data")
+    shown = data if isinstance(data, dict) else {}
+    keep = (
+        "attempt",
+        "duration_s",
+        "provider",
+        "model",
+        "reason",
+        "kind",
+        "message",
+        "path",
+        "tokens_in",
+        "tokens_out",
+        "wrote",
+        "epoch",
+    )
+    details = "  ".join(
+        f"{name}={shown[name]}" for name in keep if shown.get(name) not in (None, "")
+    )
+    step = f"  {event['step']}" if event.get("step") else ""
+    return visible(f"{event['seq']:>5}  {event.get('ts', '')}  {event['type']}{step}  {details}")

@@ -1,0 +1,57 @@
+"""What goes where: data to stdout, talk to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+def data(text: str) -> None:
+    """Print a line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def talk(text: str) -> None:
+    """Print a line for the person at the terminal."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def document(value: dict[str, Any]) -> None:
+    """Print a JSON document; it says which version of its schema it has."""
+    import msgspec
+
+    encoded = msgspec.json.encode({"schema_version": SCHEMA_VERSION, **value})
+    data(msgspec.json.format(encoded, indent=2).decode())
+
+
+def colours(stream: Any) -> bool:
+    """Return whether a stream should get colours: a terminal, and nobody said no."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, stream: Any = sys.stderr) -> str:
+    """Return `text` in a colour, where the stream shows colours."""
+    codes = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
+    return f"\x1b[{codes[colour]}m{text}\x1b[0m" if colours(stream) else text
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people read it."""
+    if value < 60:
+        return f"{value:.2f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 step`, `2 steps`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,132 @@
+"""`orch run`: run a spec, or go on with a job."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from eventlog.table import visible
+
+from ..cache import CacheMode
+from ..errors import UsageError
+from ..report import manifest
+from ..spec_model import Spec
+from . import out
+
+if TYPE_CHECKING:
+    from ..folder import RunFolder
+    from ..wiring import JobResult
+    from ..state import JobState
+
+
+def settings(pairs: list[str]) -> dict[str, str]:
+    """Return the inputs that `--set name=value` gave.
+
+    Raises:
+        UsageError: a pair without `=`.
+    """
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(
+                f"--set {pair!r} is no name=value", hint="for instance --set topic=bees"
+            )
+        given[name] = value
+    return given
+
+
+def cache_mode(*, no_cache: bool, refresh: bool, cache_only: bool) -> CacheMode:
+    """Return what the three flags say together.
+
+    Raises:
+        UsageError: more than one of them.
+    """
+    chosen = [
+        mode
+        for flag, mode in (
+            (no_cache, CacheMode.OFF),
+            (refresh, CacheMode.REFRESH),
+            (cache_only, CacheMode.ONLY),
+        )
+        if flag
+    ]
+    if len(chosen) > 1:
+        raise UsageError("--no-cache, --refresh and --cache-only exclude each other")
+    return chosen[0] if chosen else CacheMode.USE
+
+
+def again(path: str, runs_dir: str) -> str:
+    """Return the command that goes on with the newest job of a spec."""
+    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    return f"orch run {shlex.quote(path)} --resume{elsewhere}"
+
+
+def resume_job(ref: str, runs_dir: str, **options: Any) -> int:
+    """Go on with a job, with its frozen spec, and return the exit code."""
+    from ..frozen import frozen_spec
+    from ..jobs import Jobs
+
+    jobs = Jobs(runs_dir)
+    folder = jobs.find(ref)
+    spec = frozen_spec(folder, jobs.load(folder))
+    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    command = f"orch resume {folder.job_id}{elsewhere}"
+    return run_spec(spec, command, runs_dir=runs_dir, job=folder.job_id, **options)
+
+
+def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: Any) -> int:
+    """Run a spec and return the exit code.
+
+    Args:
+        spec: checked.
+        again: the command that goes on with the job, to be named if it does not succeed.
+        display: `plain`, `json` or `none`.
+        as_json: print the manifest on stdout instead of one line.
+        options: of `orchestrator.wiring.Options`.
+    """
+    import anyio
+
+    from ..wiring import Options, execute
+    from .display import Json, Plain, closing_lines, opening_line
+
+    given = Options(signals=True, warn=out.talk, **options)
+
+    def opened(folder: RunFolder, state: JobState) -> None:
+        if display == "json":
+            given.listen = Json(folder.job_id)
+        elif display == "plain":
+            given.listen = Plain(len(spec.steps))
+            out.talk(opening_line(folder, state, len(spec.steps), spec.concurrency))
+
+    given.opened = opened
+    result = anyio.run(execute, spec, given)
+    if display == "plain":
+        for line in closing_lines(result.state):
+            out.talk(line)
+    if as_json:
+        out.document({**manifest(result.state), "exit_code": result.exit_code})
+    elif display != "json":
+        out.data(f"Job: {result.job_id}, Status: {result.status}")
+    if display != "none":
+        _what_next(result, again)
+    return result.exit_code
+
+
+def _what_next(result: JobResult, again: str) -> None:
+    """Tell what failed and why, and name the next command."""
+    for failure in result.state.failures:
+        out.talk(f"error: step {failure.step} failed ({failure.kind}): {visible(failure.message)}")
+        if failure.hint:
+            out.talk(f"  hint: {visible(failure.hint)}")
+    out.talk(f"next: orch show {result.job_id}" if result.ok else f"go on: {again}")
+
+
+def dry_run(spec: Spec) -> None:
+    """Print what would run, in an order that is possible."""
+    from ..graph import Graph
+
+    graph = Graph(spec.decls)
+    for name in graph.order:
+        needs = ", ".join(graph.needs[name])
+        out.data(f"{name}\t{spec.steps[name].kind}\t{needs}")

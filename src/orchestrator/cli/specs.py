@@ -1,0 +1,111 @@
+"""`orch validate` and `orch init`: job files, before they are run."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shlex
+from typing import Any
+
+from ..errors import ConfigError, OrchestratorError, SpecError, StorageError, UsageError
+from . import out
+
+EXAMPLES = {
+    "tiny": ("tiny_spec.yaml", ()),
+    "notes": ("notes.yaml", ("notes_steps.py", "notes/bees.md", "notes/ants.md", "notes/wasps.md")),
+    "model": ("model.yaml", ()),
+}
+
+
+def validate(paths: list[str], *, as_json: bool) -> int:
+    """Check job files, print every fault, and return the exit code."""
+    from ..wiring import read_spec
+
+    faults: list[dict[str, Any]] = []
+    worst = 0
+    for path in paths:
+        try:
+            spec = read_spec(path)
+        except OrchestratorError as error:
+            worst = max(worst, int(error.exit_code))
+            faults += _faults(path, error)
+            if not as_json:
+                out.talk(error.render())
+            continue
+        if not as_json:
+            out.data(f"{path}: ok, {out.count(len(spec.steps), 'step')}")
+    if as_json:
+        out.document({"ok": not faults, "problems": faults})
+    elif not worst:
+        out.talk(f"next: orch run {shlex.quote(paths[0])}")
+    return worst
+
+
+def _faults(path: str, error: OrchestratorError) -> list[dict[str, Any]]:
+    if not isinstance(error, SpecError):
+        return [{"file": path, "message": error.message, "hint": error.hint}]
+    return [
+        {
+            "file": path,
+            "line": problem.line,
+            "column": problem.column,
+            "code": problem.code,
+            "message": problem.message,
+            "hint": problem.hint,
+        }
+        for problem in error.problems
+    ]
+
+
+def init(folder: str, example: str) -> None:
+    """Write an example job to a folder; a file that is there is never touched.
+
+    Raises:
+        UsageError: an example that there is not, or a file that is in the way.
+        StorageError: the system refused.
+    """
+    if example == "workflow":
+        from ..spec import workflow_text
+
+        files = {"workflow.yaml": workflow_text().encode()}
+        main = "workflow.yaml"
+    elif example in EXAMPLES:
+        main, others = EXAMPLES[example]
+        files = {name: _example(name) for name in (main, *others)}
+    else:
+        known = ", ".join([*EXAMPLES, "workflow"])
+        raise UsageError(f"there is no example {example!r}", hint=f"there are: {known}")
+    if main != "workflow.yaml":
+        files["job.yaml"] = files.pop(main)
+        main = "job.yaml"
+    files.setdefault(".gitignore", b"runs/\n")
+    taken = [name for name in files if os.path.lexists(os.path.join(folder, name))]
+    if taken:
+        raise UsageError(
+            f"nothing was written: {', '.join(taken)} would be overwritten",
+            place=folder,
+            hint="choose another folder: orch init DIR",
+        )
+    for name, content in files.items():
+        path = os.path.join(folder, name)
+        try:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            with open(path, "xb") as file:
+                file.write(content)
+        except OSError as error:
+            raise StorageError(f"can't write: {error.strerror}", place=path) from error
+        out.data(path)
+    out.talk(f"next: orch run {shlex.quote(os.path.join(folder, main))}")
+
+
+def _example(name: str) -> bytes:
+    """Return an example's bytes, from the package or from the checkout."""
+    inside = importlib.resources.files("orchestrator").joinpath("examples", *name.split("/"))
+    if inside.is_file():
+        return inside.read_bytes()
+    here = os.path.join(os.path.dirname(__file__), *[os.pardir] * 3, "examples", *name.split("/"))
+    try:
+        with open(here, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"this installation lacks its examples: {error}") from error

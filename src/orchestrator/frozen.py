@@ -1,0 +1,55 @@
+"""The spec of a job as it was frozen when its last leg began."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import StorageError, UsageError
+from .folder import RunFolder
+from .spec_model import Spec
+from .state import JobState
+
+
+def frozen_spec(folder: RunFolder, state: JobState) -> Spec:
+    """Return the spec of a job's last leg, with the files it names as they were then.
+
+    Shell and python steps start in the folder that the spec came from, if it is still there,
+    else in the frozen copy.
+
+    Raises:
+        UsageError: the job has no frozen spec.
+        StorageError: a frozen file can't be read.
+        SpecError: this version can't run it.
+    """
+    from .spec import parse_spec
+
+    started = state.started
+    if started is None or not started.inputs:
+        raise UsageError(
+            f"job {folder.job_id} has no frozen spec",
+            place=folder.inputs,
+            hint="go on with its spec file: orch run SPEC --resume",
+        )
+    frozen = os.path.join(folder.inputs, started.inputs)
+    files = os.path.join(frozen, "files")
+    attachments: dict[str, bytes] = {}
+    for parent, _, names in os.walk(files):
+        for name in names:
+            path = os.path.join(parent, name)
+            attachments[os.path.relpath(path, files)] = _bytes(path)
+    text = _bytes(os.path.join(frozen, "spec.yaml")).decode()
+    home = os.path.dirname(started.spec_path) if started.spec_path else os.getcwd()
+    return parse_spec(
+        text,
+        file=started.spec_path or f"{folder.job_id}/inputs/spec.yaml",
+        folder=home if os.path.isdir(home) else files,
+        attachments=attachments,
+    )
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise StorageError(f"can't read a frozen input: {error.strerror}", place=path) from error

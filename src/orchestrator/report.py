@@ -1,0 +1,118 @@
+"""From a job's state to rows for people and scripts. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .state import DONE, JobState, JobStatus, StepStatus
+
+SCHEMA_VERSION = 1
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A job in a line: what `list` shows, and what the catalogue keeps.
+
+    `log_bytes` is the log's size when it was read: a job whose log has another size now has
+    gone on since.
+    """
+
+    job_id: str
+    project: str
+    status: str
+    started_at: str
+    finished_at: str
+    duration_s: float
+    steps: int
+    completed: int
+    legs: int
+    calls: int
+    hits: int
+    tokens_in: int | None
+    tokens_out: int | None
+    simulated: bool
+    seq: int
+    sum: str
+    log_bytes: int
+
+
+def status_word(state: JobState, *, held: bool) -> str:
+    """Return what a job is: as its events say, or by its lock if they don't say the end."""
+    if held:
+        return "running"
+    return "interrupted" if state.status in (JobStatus.OPEN, JobStatus.NEW) else str(state.status)
+
+
+def summary(state: JobState, *, log_bytes: int) -> Summary:
+    """Return a job in a line; its status is the events', without the lock."""
+    totals = state.totals
+    return Summary(
+        job_id=state.job_id,
+        project=state.started.project if state.started else "",
+        status=str(state.status),
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        duration_s=round(totals.legs_s, 6),
+        steps=len(state.steps),
+        completed=sum(step.status in DONE for step in state.steps.values()),
+        legs=state.legs,
+        calls=totals.calls,
+        hits=totals.hits,
+        tokens_in=totals.tokens_in,
+        tokens_out=totals.tokens_out,
+        simulated=totals.simulated > 0,
+        seq=state.seq,
+        sum=state.sum,
+        log_bytes=log_bytes,
+    )
+
+
+def manifest(state: JobState) -> dict[str, Any]:
+    """Return `manifest.json`: the state as of the event that it names."""
+    pending = (StepStatus.SUCCEEDED, StepStatus.REUSED, StepStatus.FAILED)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "job_id": state.job_id,
+        "project": state.started.project if state.started else "",
+        "status": str(state.status),
+        "started_at": state.started_at,
+        "finished_at": state.finished_at or None,
+        "duration_s": round(state.totals.legs_s, 6),
+        "legs": state.legs,
+        "steps": step_rows(state),
+        "files": [
+            {
+                "path": file.path,
+                "sha256": file.sha256,
+                "size_bytes": file.size_bytes,
+                "media_type": file.media_type,
+                "step": state.published.get(file.path),
+            }
+            for file in sorted(state.files.values(), key=lambda file: file.path)
+        ],
+        "failures": msgspec.to_builtins(state.failures),
+        "completed_steps": [n for n, s in state.steps.items() if s.status in DONE],
+        "pending_steps": [n for n, s in state.steps.items() if s.status not in pending],
+        "totals": msgspec.to_builtins(state.totals),
+        "seq": state.seq,
+        "sum": state.sum,
+    }
+
+
+def step_rows(state: JobState) -> list[dict[str, Any]]:
+    """Return one row for each step, in the order of the spec."""
+    return [
+        {
+            "step": name,
+            "kind": step.kind,
+            "status": str(step.status),
+            "attempts": step.attempt,
+            "duration_s": round(
+                step.success.duration_s if step.success is not None else step.work_s, 6
+            ),
+            "files": [file.path for file in step.success.files] if step.success else [],
+            "reason": step.fault.message if step.fault is not None else step.reason,
+        }
+        for name, step in state.steps.items()
+    ]

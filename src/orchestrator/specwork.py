@@ -1,0 +1,201 @@
+"""The steps of a spec, as the runner sees them: prepared and performed by their kinds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import templates
+from .blobs import BlobStore
+from .errors import FailureKind, StepError
+from .events import FileRef, FileWritten
+from .filestore import FileStore
+from .folder import RunFolder
+from .outputs import Outputs
+from .publish import publish_folder
+from .retry import LLM_RETRY, NO_RETRY, RetryPolicy
+from .spec_model import Spec, Step
+from .state import DONE, JobState, Success
+from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
+
+
+class SpecWork:
+    """The steps of one spec in one run folder.
+
+    Args:
+        spec: what to run.
+        folder: the job's.
+        kinds: by the name they have in a spec.
+        environ: what shell and python steps are given.
+        state: returns the job's state, for what other steps have published.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        folder: RunFolder,
+        kinds: Mapping[str, StepKind],
+        environ: Mapping[str, str],
+        state: Callable[[], JobState],
+    ) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._kinds = kinds
+        self._environ = dict(environ)
+        self._state = state
+        self._store = FileStore(folder.outputs)
+        self._outputs = Outputs(BlobStore(folder.artifacts))
+        self._values = spec.values
+        self._claimed: dict[str, str] = {}
+        self._refs = {name: _references(step) for name, step in spec.steps.items()}
+
+    def prepare(self, name: str, state: JobState) -> Prepared:
+        """Render and read what the step's key depends on."""
+        step = self._spec.steps[name]
+        seen = {need: self._view(need, state) for need in (*step.needs, *self._refs[name])}
+        scope = Scope(
+            step=name,
+            values={**self._values, "steps": seen},
+            needs={need: seen[need]["output"] for need in step.needs},
+            folder=self._spec.source.folder or os.getcwd(),
+        )
+        return self._kinds[step.kind].prepare(step, scope)
+
+    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
+        """Return what an attempt may touch, with a private folder made for it."""
+        work_dir = tempfile.mkdtemp(prefix=f".attempt-{name[:32]}-{number}-", dir=self._folder.path)
+
+        async def publish(folder: str) -> tuple[FileRef, ...]:
+            return await self._publish(name, folder, emit)
+
+        return Attempt(
+            job_id=self._folder.job_id,
+            step=name,
+            number=number,
+            idempotency_key=idempotency_key,
+            timeout_s=self.timeout_s(name),
+            work_dir=os.path.abspath(work_dir),
+            log_path=os.path.abspath(self._folder.step_log(name)),
+            outputs=self._store,
+            environ=self._environ,
+            emit=emit,
+            publish=publish,
+        )
+
+    async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
+        """Hand the attempt to the step's kind; its private folder is removed afterwards."""
+        try:
+            return await self._kinds[self._spec.steps[name].kind].perform(prepared, attempt)
+        finally:
+            shutil.rmtree(attempt.work_dir, ignore_errors=True)
+
+    def holds(self, success: Success) -> str:
+        """Return why a recorded result can't be used any more, or nothing."""
+        if gone := self._outputs.holds(success):
+            return gone
+        for file in success.files:
+            try:
+                found = self._store.digest(file.path)
+            except Exception:  # noqa: BLE001 - whatever is in the way, the file can't be used
+                return f"outputs/{file.path} is gone"
+            if found != (file.sha256, file.size_bytes):
+                return f"outputs/{file.path} has changed"
+        return ""
+
+    def keep(self, name: str, result: Result, encoded: bytes) -> object:  # noqa: ARG002 - Work's
+        """Return the output, or a blob's reference."""
+        return self._outputs.keep(result.output, encoded)
+
+    def retry(self, name: str) -> RetryPolicy:
+        """Return how the step is retried."""
+        step = self._spec.steps[name]
+        if step.retry is not None:
+            return step.retry
+        return LLM_RETRY if step.kind == "llm" else NO_RETRY
+
+    def timeout_s(self, name: str) -> float | None:
+        """Return the limit of one attempt in seconds."""
+        return self._spec.steps[name].timeout_s
+
+    def output(self, success: Success) -> Any:
+        """Return a recorded result's real output."""
+        return self._outputs.load(success.output)
+
+    def job_outputs(self, state: JobState) -> dict[str, Any]:
+        """Return the spec's `outputs`, rendered over all steps that have a result.
+
+        Raises:
+            StepError: kind `template`.
+        """
+        seen = {name: self._view(name, state) for name, s in state.steps.items() if s.success}
+        values = {**self._values, "steps": seen}
+        return {
+            name: templates.render_value(value, values)
+            for name, value in self._spec.outputs.items()
+        }
+
+    def _view(self, name: str, state: JobState) -> dict[str, Any]:
+        """Return what templates see of a step."""
+        step = state.steps.get(name)
+        if step is None or step.success is None:
+            raise StepError(
+                f"step {name} has no result to refer to",
+                kind=FailureKind.TEMPLATE,
+                hint="add it to the step's needs",
+            )
+        files = [
+            {"path": file.path, "sha256": file.sha256, "size_bytes": file.size_bytes}
+            for file in step.success.files
+        ]
+        return {"output": self.output(step.success), "files": files}
+
+    async def _publish(self, name: str, folder: str, emit: Emit) -> tuple[FileRef, ...]:
+        prefix = self._spec.output_dir if self._spec.steps[name].kind != "llm" else ""
+        done = publish_folder(folder, self._store, self._claim(name), prefix=prefix)
+        if done:
+            await emit(*(FileWritten(step=name, data=item.event_data) for item in done))
+        return tuple(item.file for item in done)
+
+    def _claim(self, name: str) -> Callable[[str], None]:
+        """Return what refuses a path that another step of this leg has published."""
+        state = self._state()
+
+        def claim(path: str) -> None:
+            other = self._claimed.get(path) or state.published.get(path)
+            if other is None or other == name:
+                self._claimed[path] = name
+                return
+            step = state.steps.get(other)
+            if step is not None and (step.status in DONE or other in state.running):
+                raise StepError(
+                    f"outputs/{path} was published by step {other} already",
+                    kind=FailureKind.OUTPUT,
+                    hint="give one of the files another name",
+                )
+            self._claimed[path] = name
+
+        return claim
+
+
+def _references(step: Step) -> tuple[str, ...]:
+    """Return the steps that a step's templates name beside its direct needs."""
+    sources: list[str] = [*step.env.values()]
+    stack: list[Any] = [step.with_]
+    if step.llm is not None:
+        sources += [step.llm.prompt, step.llm.system]
+        stack.append(step.llm.options)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            sources.append(value)
+        elif isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list | tuple):
+            stack.extend(value)
+    found: set[str] = set()
+    for source in sources:
+        found |= templates.refs(source)
+    return tuple(sorted(found - set(step.needs)))

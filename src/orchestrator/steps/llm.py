@@ -1,0 +1,270 @@
+"""Steps of kind `llm`: one call of a model, through the cache.
+
+A call is `llm.request`, durable before anything is sent, and `llm.response`. The answer is in
+the cache, durable, before `llm.response` is: a process that dies in between finds it there and
+does not pay twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from eventlog.codec import Stamper
+
+from .. import templates
+from ..cache import Cache, CacheMode, Call, Entry, describe
+from ..errors import FailureKind, StepError
+from ..events import (
+    Answered,
+    Asked,
+    BlobRef,
+    CacheHit,
+    CacheHitData,
+    CacheMiss,
+    CacheMissData,
+    LLMRequest,
+    LLMResponse,
+)
+from ..providers.base import Message, Provider, Reply, Request
+from ..safepath import components
+from .base import Attempt, Prepared, Result, Scope
+
+DEFAULT_TIMEOUT_S = 600.0
+"""For one call, where neither the step nor the spec says how long it may take."""
+
+
+class _Params(msgspec.Struct, frozen=True, kw_only=True):
+    request: Request
+    call: Call
+    provider: Provider
+    save_as: str
+
+
+class LLMStep:
+    """Calls a model; its output is `{"text": …}`, with `data` for a structured answer.
+
+    Args:
+        connect: returns the provider of a name and base URL.
+        cache: the job's.
+        put_blob: stores a request or response and returns its reference.
+        project: the job's, to find the nearest earlier entry.
+        monotonic, clock: seconds, and nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[str, str], Provider],
+        cache: Cache,
+        put_blob: Callable[[bytes], BlobRef],
+        project: str,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._connect = connect
+        self._cache = cache
+        self._put_blob = put_blob
+        self._project = project
+        self._monotonic = monotonic
+        self._clock = clock
+        self._stamp = Stamper()
+
+    def prepare(self, step: Any, scope: Scope) -> Prepared:
+        """Render the prompt; the key depends on the whole request that would be sent."""
+        llm = step.llm
+        values = dict(scope.values)
+        if step.with_:
+            values["with"] = templates.render_value(step.with_, values)
+        messages = []
+        for role, source in (("system", llm.system), ("user", llm.prompt)):
+            if source:
+                text = templates.render(source, values, place=f"step {scope.step}, {role} prompt")
+                messages.append(Message(role, text if isinstance(text, str) else _text(text)))
+        options = templates.render_value(llm.options, values)
+        provider = self._connect(llm.provider, llm.base_url)
+        request = Request(
+            model=llm.model,
+            messages=tuple(messages),
+            options=options,
+            schema=llm.output,
+            sample=llm.sample,
+        )
+        call = describe(provider, request)
+        return Prepared(
+            parts={**call.components, "save_as": step.save_as},
+            params=_Params(request=request, call=call, provider=provider, save_as=step.save_as),
+        )
+
+    async def perform(self, prepared: Prepared, attempt: Attempt) -> Result:
+        """Take the answer from the cache, or call the model."""
+        params: _Params = prepared.params
+        async with self._cache.turn(params.call.key):
+            reply = await self._answer(params, attempt)
+        output = _output(reply, params.request)
+        if not params.save_as:
+            return Result(output=output)
+        _save(reply.text, attempt.work_dir, params.save_as)
+        return Result(output=output, files=await attempt.publish(attempt.work_dir))
+
+    async def _answer(self, params: _Params, attempt: Attempt) -> Reply:
+        provider, call = params.provider, params.call
+        entry = self._cache.lookup(call.key)
+        if entry is not None:
+            usage = entry.reply.usage
+            hit = CacheHitData(
+                cache_key=call.key,
+                provider=provider.name,
+                model=entry.reply.model,
+                from_job=entry.job_id,
+                from_seq=entry.seq,
+                tokens_in=usage.tokens_in,
+                tokens_out=usage.tokens_out,
+                saved_s=entry.duration_s,
+                simulated=provider.simulated,
+            )
+            await attempt.emit(CacheHit(step=attempt.step, data=hit))
+            return entry.reply
+        reason, nearest = self._cache.why_missed(self._project, attempt.step, call.parts)
+        miss = CacheMissData(
+            cache_key=call.key,
+            provider=provider.name,
+            model=params.request.model,
+            reason=reason,
+            nearest=nearest,
+        )
+        if self._cache.mode is CacheMode.ONLY:
+            await attempt.emit(CacheMiss(step=attempt.step, data=miss))
+            raise StepError(
+                f"the answer is not in the cache ({reason})",
+                kind=FailureKind.CACHE_MISS,
+                place=f"{provider.name}/{params.request.model}",
+                hint="run without --cache-only",
+            )
+        return await self._call(params, attempt, CacheMiss(step=attempt.step, data=miss))
+
+    async def _call(self, params: _Params, attempt: Attempt, miss: CacheMiss) -> Reply:
+        provider, call = params.provider, params.call
+        provider.check()
+        asked = Asked(
+            provider=provider.name,
+            model=params.request.model,
+            cache_key=call.key,
+            attempt=attempt.number,
+            base_url=provider.base_url,
+            request=self._put_blob(msgspec.json.encode(call.components)),
+            simulated=provider.simulated,
+        )
+        await attempt.emit(miss, LLMRequest(step=attempt.step, data=asked))
+        started_s = self._monotonic()
+        answered = Answered(
+            provider=provider.name,
+            model=params.request.model,
+            cache_key=call.key,
+            attempt=attempt.number,
+            simulated=provider.simulated,
+        )
+        try:
+            reply = await provider.complete(
+                params.request,
+                timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
+                idempotency_key=attempt.idempotency_key,
+            )
+        except StepError as error:
+            failed = msgspec.structs.replace(
+                answered,
+                success=False,
+                duration_s=round(self._monotonic() - started_s, 6),
+                kind=str(error.kind),
+                message=error.message,
+            )
+            await attempt.emit(LLMResponse(step=attempt.step, data=failed))
+            raise
+        duration_s = round(self._monotonic() - started_s, 6)
+        await self._keep(params, attempt, reply, answered, duration_s)
+        return reply
+
+    async def _keep(
+        self, params: _Params, attempt: Attempt, reply: Reply, answered: Answered, duration_s: float
+    ) -> None:
+        """Make the answer durable, then tell of it."""
+        blob = self._put_blob(msgspec.json.encode(reply))
+        usable = reply.complete and _data(reply, params.request) is not _INVALID
+        if usable:
+            self._cache.store(
+                Entry(
+                    key=params.call.key,
+                    provider=answered.provider,
+                    model=answered.model,
+                    request=params.call.components,
+                    parts=params.call.parts,
+                    reply=reply,
+                    job_id=attempt.job_id,
+                    project=self._project,
+                    step=attempt.step,
+                    created_at=self._stamp(self._clock()),
+                    duration_s=duration_s,
+                )
+            )
+        usage = reply.usage
+        done = msgspec.structs.replace(
+            answered,
+            success=True,
+            model=reply.model or answered.model,
+            duration_s=duration_s,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            tokens_cache_read=usage.tokens_cache_read,
+            tokens_cache_write=usage.tokens_cache_write,
+            tokens_reasoning=usage.tokens_reasoning,
+            stop_reason=reply.stop_reason,
+            request_id=reply.request_id,
+            response=blob,
+        )
+        await attempt.emit(LLMResponse(step=attempt.step, data=done))
+
+
+_INVALID = object()
+
+
+def _data(reply: Reply, request: Request) -> Any:
+    """Return a structured answer's value, None without a schema, _INVALID if it is no JSON."""
+    if request.schema is None:
+        return None
+    try:
+        return msgspec.json.decode(reply.text)
+    except (msgspec.DecodeError, RecursionError):
+        return _INVALID
+
+
+def _output(reply: Reply, request: Request) -> dict[str, Any]:
+    data = _data(reply, request)
+    if data is _INVALID:
+        raise StepError(
+            "the answer is no JSON, where the step's `output:` asks for it",
+            kind=FailureKind.INVALID_OUTPUT,
+            place=reply.model,
+            hint="say in the prompt that the answer must be JSON, or take another model",
+        )
+    output: dict[str, Any] = {"text": reply.text}
+    if request.schema is not None:
+        output["data"] = data
+    if not reply.complete:
+        output["stop_reason"] = reply.stop_reason
+    return output
+
+
+def _save(text: str, folder: str, save_as: str) -> None:
+    """Write an answer as a text file, which ends with a newline."""
+    path = os.path.join(folder, *components(save_as))
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,356 @@
+"""Run a spec: the place where spec, folder, log, providers and runner are wired together."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import msgspec
+
+from eventlog import Event, Log, Record
+
+from . import __version__
+from . import events as ev
+from .blobs import BlobStore
+from .cache import Cache, CacheMode
+from .errors import ExitCode, FailureKind
+from .folder import RunFolder
+from .jobs import Jobs
+from .journal import Journal, line_fields
+from .keys import canonical
+from .plan import Policy
+from .providers.base import Provider
+from .report import manifest
+from .runner import Runner, Stop
+from .spec_model import Spec
+from .specwork import SpecWork
+from .start import as_written
+from .state import DONE, JobState, JobStatus
+from .steps.base import StepKind
+
+Listen = Callable[[Record[Event]], None]
+
+
+@dataclass(kw_only=True)
+class Options:
+    """How a leg is run.
+
+    Attributes:
+        runs_dir: where run folders are.
+        resume: go on with the newest job of the spec's project, if there is one.
+        job: go on with this job, by id, unique prefix or `latest`.
+        provider, model, inputs: in place of the spec's.
+        cache: what the user asked of the cache.
+        keep_going: go on with what does not depend on a failed step.
+        listen: told of every event once it is durable.
+        opened: told the job's folder and earlier state before anything is recorded.
+        warn: told what the user should know.
+        signals: stop in good order on SIGINT and SIGTERM.
+        environ: where keys and addresses are looked up, and what steps are given.
+    """
+
+    runs_dir: str = "runs"
+    resume: bool = False
+    job: str = ""
+    provider: str | None = None
+    model: str | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+    cache: CacheMode = CacheMode.USE
+    keep_going: bool = False
+    listen: Listen | None = None
+    opened: Callable[[RunFolder, JobState], None] | None = None
+    warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: T201
+    signals: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What became of a job.
+
+    Attributes:
+        job_id: names its folder.
+        status: `succeeded`, `failed` or `cancelled`.
+        exit_code: what `orch run` ends with.
+        steps: each step's output, of those that have one.
+        outputs: what the spec's `outputs` say.
+        path: the run folder.
+        state: all that the log tells.
+    """
+
+    job_id: str
+    status: str
+    exit_code: int
+    steps: dict[str, Any]
+    outputs: dict[str, Any]
+    path: str
+    state: JobState
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step has succeeded."""
+        return self.exit_code == ExitCode.OK
+
+
+def run(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, **options: Any) -> JobResult:
+    """Run a spec and return what became of it; a failed step is a result, not an exception.
+
+    Args:
+        spec: a path, a dict as the YAML would give it, or a Spec.
+        options: as `Options` names them: `runs_dir`, `resume`, `provider`, `model`, ….
+
+    Raises:
+        OrchestratorError: the spec is wrong, or nothing could be started.
+        EventLogError: the log is damaged, held, or can't be written.
+    """
+    return anyio.run(functools.partial(run_async, spec, **options))
+
+
+async def run_async(
+    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, **options: Any
+) -> JobResult:
+    """Do what `run` does, inside a running event loop."""
+    return await execute(read_spec(spec), Options(**options))
+
+
+def read_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
+    """Return the Spec that a path, a dict or a Spec means.
+
+    Raises:
+        SpecError, UsageError: it can't be read, or is wrong.
+    """
+    from .spec import load_spec, spec_from_dict
+
+    if isinstance(spec, Spec):
+        return spec
+    if isinstance(spec, Mapping):
+        return spec_from_dict(dict(spec), folder=os.getcwd())
+    return load_spec(os.fspath(spec))
+
+
+async def execute(spec: Spec, options: Options) -> JobResult:
+    """Run one leg of a job from a checked spec."""
+    jobs = Jobs(options.runs_dir)
+    earlier = _earlier(jobs, spec, options)
+    overrides = _overrides(jobs, earlier, options)
+    spec = spec.with_overrides(**overrides)
+    spec.check_inputs()
+    providers = _Providers(options.environ)
+    providers.check(spec, calls=options.cache is not CacheMode.ONLY)
+    folder = earlier or jobs.create()
+    with Log(folder.log, fields=line_fields(folder.job_id), lock_path=folder.lock) as log:
+        if log.recovered is not None:
+            options.warn(f"note: the last line was cut off and set aside: {log.recovered.moved_to}")
+        state = jobs.load(folder) if earlier else JobState(job_id=folder.job_id)
+        blobs = BlobStore(folder.artifacts)
+        journal = Journal(log, state, written=as_written(blobs))
+        journal.listen = _listener(folder, jobs, state, options)
+        started = _started(spec, folder, overrides)
+        cache = Cache(folder, options.cache, options.warn)
+        try:
+            if options.opened is not None:
+                options.opened(folder, state)
+            work = SpecWork(
+                spec,
+                folder,
+                _kinds(spec, providers, cache, blobs),
+                options.environ,
+                lambda: journal.state,
+            )
+            runner = Runner(
+                journal,
+                work,
+                Policy(concurrency=spec.concurrency, keep_going=options.keep_going),
+                timeout_s=spec.timeout_s,
+            )
+            await _drive(runner, started, signals=options.signals)
+        finally:
+            cache.close()
+            await providers.aclose()
+        _project_out(folder, jobs, state)
+        return _result(folder, state, runner, work)
+
+
+def _listener(folder: RunFolder, jobs: Jobs, state: JobState, options: Options) -> Listen:
+    """Return what is told of each event: the projections of a leg's begin, and the caller."""
+
+    def told(record: Record[Event]) -> None:
+        if isinstance(record.event, ev.JobStarted | ev.JobResumed):
+            _project_out(folder, jobs, state)
+        if options.listen is not None:
+            options.listen(record)
+
+    return told
+
+
+def _earlier(jobs: Jobs, spec: Spec, options: Options) -> RunFolder | None:
+    """Return the job to go on with, if one was asked for and is there."""
+    if options.job:
+        return jobs.find(options.job)
+    if not options.resume:
+        return None
+    found = jobs.newest_of(spec.project)
+    if found is None:
+        options.warn(f"note: project {spec.project!r} has no job to resume: a new one is started")
+    return found
+
+
+def _overrides(jobs: Jobs, earlier: RunFolder | None, options: Options) -> dict[str, Any]:
+    """Return what goes before the spec: what is given now, else what the last leg was given."""
+    given: dict[str, Any] = {
+        "provider": options.provider,
+        "model": options.model,
+        "inputs": dict(options.inputs),
+    }
+    started = jobs.load(earlier).started if earlier is not None else None
+    if started is not None:
+        given["provider"] = given["provider"] or started.overrides.get("provider")
+        if options.provider is None:
+            given["model"] = given["model"] or started.overrides.get("model")
+        given["inputs"] = {**started.given, **given["inputs"]}
+    return given
+
+
+async def _drive(runner: Runner, started: ev.Started, *, signals: bool) -> None:
+    if not signals:
+        await runner.drive(started)
+        return
+    async with anyio.create_task_group() as group:
+        group.start_soon(_obey_signals, runner)
+        await runner.drive(started)
+        group.cancel_scope.cancel()
+
+
+async def _obey_signals(runner: Runner) -> None:
+    """Stop in good order at the first signal, at once at the second."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async for number in received:
+            if runner.stopped is not None:
+                os._exit(128 + number)  # the log is as a crash would leave it: whole
+            name = signal.Signals(number).name
+            runner.stop(Stop(verdict=JobStatus.CANCELLED, reason=name, signal=number))
+
+
+class _Providers:
+    """The providers of a job, each connected once."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._open: dict[tuple[str, str], Provider] = {}
+
+    def connect(self, name: str, base_url: str) -> Provider:
+        from .providers import connect
+
+        key = (name, base_url)
+        if key not in self._open:
+            self._open[key] = connect(name, base_url=base_url or None, environ=self._environ)
+        return self._open[key]
+
+    def check(self, spec: Spec, *, calls: bool) -> None:
+        """Raise ConfigError for what is known to be missing before anything runs."""
+        for step in spec.steps.values():
+            if step.llm is not None:
+                provider = self.connect(step.llm.provider, step.llm.base_url)
+                if calls:
+                    provider.check()
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            for provider in self._open.values():
+                await provider.aclose()
+
+
+def _kinds(
+    spec: Spec, providers: _Providers, cache: Cache, blobs: BlobStore
+) -> dict[str, StepKind]:
+    from .steps.llm import LLMStep
+    from .steps.python import PythonStep
+    from .steps.shell import ShellStep
+
+    return {
+        "llm": LLMStep(providers.connect, cache, blobs.put, spec.project),
+        "python": PythonStep(),
+        "run": ShellStep(),
+    }
+
+
+def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.Started:
+    """Freeze the spec and the files it names, and return what the leg sets out to do."""
+    text = spec.source.text or canonical({"project": spec.project}).decode()
+    digest = hashlib.sha256(text.encode())
+    for name, content in sorted(spec.attachments.items()):
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    frozen = digest.hexdigest()[:16]
+    if not os.path.isdir(os.path.join(folder.inputs, frozen)):
+        for name, content in spec.attachments.items():
+            folder.write(f"inputs/{frozen}/files/{name}", content)
+        folder.write(f"inputs/{frozen}/spec.yaml", text.encode())
+    return ev.Started(
+        project=spec.project,
+        name=spec.name,
+        steps=spec.decls,
+        spec_path=spec.source.path,
+        spec_sha256=spec.source.sha256,
+        inputs=frozen,
+        provider=spec.provider,
+        model=spec.model,
+        concurrency=spec.concurrency,
+        timeout_s=spec.timeout_s,
+        version=__version__,
+        given=overrides["inputs"],
+        overrides={name: overrides[name] for name in ("provider", "model") if overrides[name]},
+    )
+
+
+def _project_out(folder: RunFolder, jobs: Jobs, state: JobState) -> None:
+    """Write the projections that people and scripts look at: manifest and catalogue."""
+    encoded = msgspec.json.format(msgspec.json.encode(manifest(state)), indent=2)
+    folder.write("manifest.json", encoded + b"\n")
+    jobs.note(state)
+
+
+_UNUSABLE = (FailureKind.AUTH, FailureKind.NETWORK)
+
+
+def exit_code(state: JobState, stopped: Stop | None) -> ExitCode:
+    """Return what a leg that ended in this state ends the program with."""
+    if state.status is JobStatus.SUCCEEDED:
+        return ExitCode.OK
+    if stopped is not None and stopped.signal:
+        return ExitCode(128 + stopped.signal)
+    kinds = [failure.kind for failure in state.failures]
+    if kinds and all(kind in _UNUSABLE for kind in kinds):
+        return ExitCode.PROVIDER
+    if FailureKind.CACHE_MISS in kinds:
+        return ExitCode.CACHE_MISS
+    if FailureKind.BUDGET in kinds:
+        return ExitCode.LIMIT
+    return ExitCode.STEP_FAILED
+
+
+def _result(folder: RunFolder, state: JobState, runner: Runner, work: SpecWork) -> JobResult:
+    code = exit_code(state, runner.stopped)
+    steps = {
+        name: work.output(step.success)
+        for name, step in state.steps.items()
+        if step.success is not None and step.status in DONE
+    }
+    return JobResult(
+        job_id=folder.job_id,
+        status=str(state.status),
+        exit_code=int(code),
+        steps=steps,
+        outputs=work.job_outputs(state) if code is ExitCode.OK else {},
+        path=folder.path,
+        state=state,
+    )
+
+
+__all__ = ["JobResult", "Options", "execute", "read_spec", "run", "run_async"]
