@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -110,6 +109,8 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     seconds = _number(text)
     if seconds is not None:
         return _capped(seconds)
+    from email.utils import parsedate_to_datetime  # costs 12 ms, and dates are rare
+
     try:
         return _capped(parsedate_to_datetime(text).timestamp() - now)
     except (ValueError, TypeError, OverflowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
 import zlib
@@ -112,13 +113,15 @@ async def _drip(writer: asyncio.StreamWriter, start: bytes) -> None:
 
 
 async def _bomb(writer: asyncio.StreamWriter) -> None:
-    """Send a body of a few hundred KiB that unpacks to `BOMB_MIB`."""
+    """Send a body of a few hundred KiB that unpacks to `BOMB_MIB`, all of it at once."""
+    packed = await asyncio.to_thread(_packed_bomb)
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
-    writer.write(head(200, headers | {"connection": "close"}))
+    writer.write(head(200, headers | {"content-length": str(len(packed))}) + packed)
+    await writer.drain()
+
+
+@functools.cache
+def _packed_bomb() -> bytes:
     deflate = zlib.compressobj(wbits=31)
     spaces = b" " * 2**20
-    for _ in range(BOMB_MIB):
-        writer.write(deflate.compress(spaces))
-        await writer.drain()
-    writer.write(deflate.flush())
-    await writer.drain()
+    return b"".join(deflate.compress(spaces) for _ in range(BOMB_MIB)) + deflate.flush()
