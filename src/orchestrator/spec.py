@@ -24,7 +24,7 @@ from .errors import Problem, SpecError, UsageError
 from .spec_check import check_spec
 from .spec_model import LLM, Input, Source, Spec, Step
 from .spec_step import AttachmentError
-from .yamldoc import MAX_BYTES, MAX_DEPTH, Document, read
+from .yamldoc import MAX_BYTES, MAX_DEPTH, Document, read, visible
 
 __all__ = [
     "LLM",
@@ -127,16 +127,20 @@ def _bytes_of(name: str) -> bytes:
             raw = file.read(MAX_BYTES + 1)
             size = os.fstat(file.fileno()).st_size
     except IsADirectoryError:
-        raise UsageError("can't read the spec: it is a folder", place=name, hint=hint) from None
+        raise UsageError(
+            "can't read the spec: it is a folder", place=visible(name), hint=hint
+        ) from None
     except FileNotFoundError:
-        raise UsageError("can't read the spec: no such file", place=name, hint=hint) from None
+        raise UsageError(
+            "can't read the spec: no such file", place=visible(name), hint=hint
+        ) from None
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"can't read the spec: {cause}", place=name, hint=hint) from None
+        raise UsageError(f"can't read the spec: {cause}", place=visible(name), hint=hint) from None
     if len(raw) > MAX_BYTES:
         raise UsageError(
             f"can't read the spec: it has {max(size, len(raw)):,} bytes (at most {MAX_BYTES:,})",
-            place=name,
+            place=visible(name),
             hint="move large texts to files and name them with file://",
         )
     return raw
