@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +25,9 @@ from .spec_check import check_spec
 from .spec_model import LLM, Input, Source, Spec, Step
 from .spec_step import AttachmentError
 from .yamldoc import MAX_BYTES, MAX_DEPTH, Document, read, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "LLM",
@@ -70,20 +73,28 @@ def load_spec(path: str | os.PathLike[str]) -> Spec:
     )
 
 
-def parse_spec(text: str, file: str = TEXT, folder: str = ".") -> Spec:
+def parse_spec(
+    text: str,
+    file: str = TEXT,
+    folder: str = ".",
+    attachments: Mapping[str, bytes] | None = None,
+) -> Spec:
     """Check a spec that is there as text.
 
     Args:
         text: YAML or JSON.
         file: the name for messages.
         folder: what the paths in it are relative to.
+        attachments: an earlier `Spec.attachments`, to take the files (and the built-in
+            workflow) from instead of the folder: then nothing is read from the disk.
 
     Raises:
         SpecError: with all that is wrong with it.
     """
     raw = text.encode("utf-8", "surrogatepass")
     stem = "" if file.startswith("<") else os.path.splitext(os.path.basename(file))[0]
-    return _build(read(raw), raw, file=file, folder=os.path.abspath(folder), stem=stem)
+    folder = os.path.abspath(folder)
+    return _build(read(raw), raw, file=file, folder=folder, stem=stem, frozen=attachments)
 
 
 def spec_from_dict(spec: dict[str, Any], folder: str = ".") -> Spec:
@@ -114,9 +125,13 @@ _WORKFLOW = "workflows/default.yaml"
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 
 
-def _workflow() -> dict[str, Any]:
+def _workflow(text: bytes) -> dict[str, Any]:
     # Read each time: nobody can change what everybody uses.
-    steps: dict[str, Any] = read(workflow_text()).value["steps"]
+    document = read(text)
+    value = document.value
+    if document.problems or not isinstance(value, dict) or not isinstance(value.get("steps"), dict):
+        raise UsageError("the frozen workflow can't be read", place=_WORKFLOW)
+    steps: dict[str, Any] = value["steps"]
     return steps
 
 
@@ -147,13 +162,23 @@ def _bytes_of(name: str) -> bytes:
 
 
 def _build(
-    document: Document, raw: bytes, *, file: str, folder: str, path: str = "", stem: str = ""
+    document: Document,
+    raw: bytes,
+    *,
+    file: str,
+    folder: str,
+    path: str = "",
+    stem: str = "",
+    frozen: Mapping[str, bytes] | None = None,
 ) -> Spec:
-    reader = _Folder(folder)
+    reader = _Folder(folder) if frozen is None else _Frozen(frozen)
+    workflow = (frozen or {}).get(_WORKFLOW) or workflow_text().encode()
     fields: dict[str, Any] = {}
     # After a key that is there twice or is no text, the rest can be trusted.
     if all(problem.code in ("ORC106", "ORC107") for problem in document.problems):
-        fields = check_spec(document, stem=stem, attach=reader, workflow=_workflow)
+        fields = check_spec(
+            document, stem=stem, attach=reader, workflow=lambda: _workflow(workflow)
+        )
     if document.problems:
         raise SpecError(file, document.problems, document.shown)
     try:
@@ -165,7 +190,7 @@ def _build(
         raise SpecError(file, document.problems, document.shown) from None
     attachments = dict(reader.content)
     if spec.workflow:
-        attachments[_WORKFLOW] = workflow_text().encode()
+        attachments[_WORKFLOW] = workflow
     digest = hashlib.sha256(raw).hexdigest()
     source = Source(file=file, path=path, folder=folder, text=raw.decode(), sha256=digest)
     return msgspec.structs.replace(spec, source=source, attachments=attachments)
@@ -219,6 +244,20 @@ class _Folder:
             )
         self._left -= len(content)
         return content
+
+
+class _Frozen:
+    """Gives files as they were read before, and tells which of them were asked for."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.content: dict[str, bytes] = {}
+        self._files = files
+
+    def __call__(self, path: str) -> bytes:
+        if path not in self._files:
+            raise AttachmentError(f"can't read {path}: it was not frozen with the spec")
+        self.content[path] = self._files[path]
+        return self._files[path]
 
 
 def _no_json(value: Any, depth: int) -> str:

@@ -454,6 +454,25 @@ def test_files_have_a_limit(tmp_path, monkeypatch):
     assert codes(text % "d", folder=str(tmp_path)) == ["ORC129"]
 
 
+def test_a_spec_can_be_read_again_from_what_was_frozen_with_it(tmp_path):
+    (tmp_path / "a.md").write_text("then")
+    text = "project: p\nsteps: {a: {llm: {prompt: 'file://a.md'}}}\n"
+    first = parse_spec(text, folder=str(tmp_path))
+    (tmp_path / "a.md").write_text("now")
+    again = parse_spec(text, folder=str(tmp_path), attachments=first.attachments)
+    assert again == first
+    assert codes(text, folder=str(tmp_path), attachments={}) == ["ORC129"]
+
+
+def test_a_frozen_built_in_workflow_stays_what_it_was():
+    old = b"steps: {only: {llm: {prompt: '{{ task_description }}'}}}"
+    spec = parse_spec(SHORT, attachments={"workflows/default.yaml": old})
+    assert list(spec.steps) == ["only"]
+    assert spec.attachments == {"workflows/default.yaml": old}
+    with pytest.raises(UsageError, match="frozen workflow"):
+        parse_spec(SHORT, attachments={"workflows/default.yaml": b"steps: ["})
+
+
 # --- loading ----------------------------------------------------------------------------------
 
 
