@@ -17,6 +17,7 @@ Fields = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
 ENVELOPE = frozenset({"seq", "ts", "dur", "prev", "sum"})
 """Names of the line's own members."""
 
+_EVENT_S = frozenset({"type", "data"})
 _OURS = frozenset({"log.opened", "log.recovered"})
 
 
@@ -38,6 +39,7 @@ class Sealer:
             self._fixed = codec.encode_members(fixed)
             self._names = frozenset(fixed)
             _apart(fixed, ENVELOPE, "the line's own member")
+            _apart(fixed, _EVENT_S, "the event's own member")
         self._known: dict[type, frozenset[str]] = {}
         self._stamp = codec.Stamper()
 
