@@ -28,13 +28,15 @@ def render_env(step: Any, scope: Scope) -> dict[str, str]:
     Raises:
         StepError: kind `template`, also for a value that no environment can hold.
     """
-    rendered = templates.render_value(dict(step.env or {}), scope.values)
-    return {name: _variable(name, value) for name, value in sorted(rendered.items())}
+    place = f"steps.{scope.step}.env"
+    rendered = templates.render_value(dict(step.env or {}), scope.values, place=place)
+    return {
+        name: _variable(name, value, f"{place}.{name}") for name, value in sorted(rendered.items())
+    }
 
 
-def _variable(name: str, value: Any) -> str:
+def _variable(name: str, value: Any, place: str) -> str:
     text = value if isinstance(value, str) else "" if value is None else _compact(value)
-    place = f"env.{name}"
     if not _NAME.match(name):
         raise StepError(
             f"{name!r} can't be the name of an environment variable",

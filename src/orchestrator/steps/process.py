@@ -39,8 +39,9 @@ DRAIN_S = 1.0
 """Waited for the end of the output when every process of the group is dead."""
 REAP_S = 10.0
 """Waited for a killed child to be gone."""
-_GONE_S = 0.2
-_GONE_TRIES = 100
+GONE_S = 1.0
+"""Waited for the others of a killed group to be gone."""
+_LOOK_S = 0.002
 _POLL_S = 0.05
 _READ_BYTES = 1 << 16
 
@@ -364,12 +365,29 @@ def _bury(process: subprocess.Popen[bytes]) -> int:
         code = process.wait(timeout=REAP_S)
     except subprocess.TimeoutExpired as error:
         raise OSError(errno.ETIMEDOUT, f"process {process.pid} does not die") from error
-    # Others of the group have been killed too, but may need a moment; a zombie that nobody
-    # reaps is as good as gone.
-    for _ in range(_GONE_TRIES):
-        try:
-            os.killpg(process.pid, 0)
-        except (ProcessLookupError, PermissionError):
-            break
-        time.sleep(_GONE_S / _GONE_TRIES)
+    # Others of the group have been killed too, but may need a moment.
+    give_up_at = time.monotonic() + GONE_S
+    while _group_lives(process.pid) and time.monotonic() < give_up_at:
+        time.sleep(_LOOK_S)
     return code
+
+
+def _group_lives(group: int) -> bool:
+    """Return whether a process of the group is more than a zombie (that nobody may reap)."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    if sys.platform != "linux":
+        return True
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+        except OSError:
+            continue  # gone meanwhile
+        if int(its_group) == group and state not in (b"Z", b"X"):
+            return True
+    return False

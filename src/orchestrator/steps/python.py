@@ -38,7 +38,9 @@ class PythonStep:
         """Find the function's source without importing it; render its arguments."""
         search = search_path(scope.folder)
         found = locate(step.python, scope.folder, search)
-        kwargs = templates.render_value(dict(step.with_ or {}), scope.values)
+        kwargs = templates.render_value(
+            dict(step.with_ or {}), scope.values, place=f"steps.{scope.step}.with"
+        )
         env = render_env(step, scope)
         return Prepared(
             parts={

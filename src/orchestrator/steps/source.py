@@ -10,7 +10,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
 
 import msgspec
 
@@ -18,6 +25,7 @@ from ..errors import FailureKind, StepError
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _ANY = "*"
+_LOADERS = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (SourceFileLoader, SOURCE_SUFFIXES))
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +51,13 @@ def locate(function: str, folder: str, search: Sequence[str]) -> Source:
     module, _, path = function.partition(":")
     found = _find(module, folder, search)
     origin = found.origin or ""
-    if found.origin in ("built-in", "frozen") or not os.path.isfile(origin):
-        if not found.origin:
-            raise _fault(
-                f"{module} is a folder without an __init__.py, so it can't define a function",
-                function,
-                "name the module inside it, like package.module:function",
-            )
+    if not origin:
+        raise _fault(
+            f"{module} is a folder without an __init__.py, so it can't define a function",
+            function,
+            "name the module inside it, like package.module:function",
+        )
+    if not os.path.isfile(origin):  # built into Python
         return Source(file="", sha256=hashlib.sha256(sys.version.encode()).hexdigest())
     try:
         with open(origin, "rb") as file:
@@ -62,25 +70,22 @@ def locate(function: str, folder: str, search: Sequence[str]) -> Source:
 
 
 def _find(module: str, folder: str, search: Sequence[str]) -> ModuleSpec:
-    PathFinder.invalidate_caches()  # the file may have been written a moment ago
-    names = module.split(".")
-    in_folder = PathFinder.find_spec(names[0], [folder])
-    if in_folder is not None and names[0] in sys.stdlib_module_names:
+    top, *below = module.split(".")
+    found = _find_in(top, [folder])
+    if found is not None and top in sys.stdlib_module_names:
         raise _fault(
-            f"module {names[0]} in the spec's folder has the name of one of Python's own",
+            f"module {top} in the spec's folder has the name of one of Python's own",
             module,
             "rename the file: Python's module would be called instead",
         )
-    found = in_folder if in_folder is not None and in_folder.origin else None
-    found = found or PathFinder.find_spec(names[0], search) or _otherwise(names[0])
-    for depth in range(2, len(names) + 1):
+    if found is None or found.loader is None:  # a mere folder gives way, like in an import
+        found = _find_in(top, search) or _otherwise(top)
+    name = top
+    for part in below:
         if found is None:
             break
-        places = found.submodule_search_locations
-        if places is None:
-            found = None
-            break
-        found = PathFinder.find_spec(".".join(names[:depth]), list(places))
+        name = f"{name}.{part}"
+        found = _find_in(name, found.submodule_search_locations or ())
     if found is None:
         raise _fault(
             f"there is no module {module}",
@@ -88,6 +93,25 @@ def _find(module: str, folder: str, search: Sequence[str]) -> ModuleSpec:
             f"it is looked for in the spec's folder, {folder}, and then like any Python import",
         )
     return found
+
+
+def _find_in(name: str, places: Iterable[str]) -> ModuleSpec | None:
+    """Look for a module as imports do, but with fresh eyes and without its parents.
+
+    The path's own finders remember listings, and look namespace packages up in `sys.modules`.
+    """
+    portions: list[str] = []
+    for place in places:
+        spec = FileFinder(place, *_LOADERS).find_spec(name)
+        if spec is not None and spec.loader is not None:
+            return spec
+        if spec is not None:
+            portions += spec.submodule_search_locations or ()
+    if not portions:
+        return None
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = portions
+    return spec
 
 
 def _otherwise(name: str) -> ModuleSpec | None:
