@@ -146,6 +146,12 @@ class Cache:
             return "first", ""
         return first_difference(parts, nearest.parts) or "cleared", nearest.key
 
+    def expects_call(self, project: str, step: str) -> bool:
+        """Return whether a step will surely call its model: no job ever kept an answer of it."""
+        if self.mode in (CacheMode.OFF, CacheMode.REFRESH):
+            return True
+        return self.mode is CacheMode.USE and self._index.nearest(project, step) is None
+
     def close(self) -> None:
         """Let go of the index."""
         self._index.close()

@@ -103,6 +103,7 @@ class Totals(msgspec.Struct, kw_only=True):
     tokens_in: int | None = None
     tokens_out: int | None = None
     simulated: int = 0
+    simulated_hits: int = 0
 
 
 class JobState(msgspec.Struct, kw_only=True):
@@ -115,6 +116,7 @@ class JobState(msgspec.Struct, kw_only=True):
         retries: a heap of (monotonic second, step) of steps that wait for another attempt.
         open_steps: steps that are not done.
         past: successes of earlier legs that no step of this leg has taken over, by name.
+        former: what is known of steps of earlier legs that are none of this leg, by name.
         gone: names in `past` that are no steps any more, by key (a step may be renamed).
         published: which step wrote which path below outputs/.
         failures: of this leg.
@@ -136,6 +138,7 @@ class JobState(msgspec.Struct, kw_only=True):
     retries: list[tuple[float, str]] = msgspec.field(default_factory=list)
     open_steps: int = 0
     past: dict[str, Success] = msgspec.field(default_factory=dict)
+    former: dict[str, StepState] = msgspec.field(default_factory=dict)
     gone: dict[str, list[str]] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
@@ -148,7 +151,7 @@ class JobState(msgspec.Struct, kw_only=True):
         """Return a step's state; a name that no leg declared gets one, as old logs need."""
         found = self.steps.get(name)
         if found is None:
-            found = self.steps[name] = StepState()
+            found = self.steps[name] = _anew(self.former.pop(name, None))
             self.open_steps += 1
         return found
 
@@ -201,8 +204,9 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             state.published[data.path] = name
         case ev.LLMResponse(data=data):
             _answered(state.totals, data)
-        case ev.CacheHit():
+        case ev.CacheHit(data=data):
             state.totals.hits += 1
+            state.totals.simulated_hits += data.simulated
         case ev.CacheMiss():
             state.totals.misses += 1
         case LogRecovered():
@@ -216,9 +220,22 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
     return state
 
 
+def _anew(earlier: StepState | None) -> StepState:
+    """Return a step's state at the start of a leg: what counts over all legs is kept."""
+    if earlier is None:
+        return StepState()
+    return StepState(
+        attempt=earlier.attempt,
+        interrupted=earlier.interrupted,
+        idempotency_key=earlier.idempotency_key,
+        work_s=earlier.work_s,
+        kind=earlier.kind,
+    )
+
+
 def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
-    before = {} if fresh else state.steps
+    before = {} if fresh else {**state.former, **state.steps}
     if fresh:
         state.past, state.published, state.files = {}, {}, {}
     else:
@@ -234,15 +251,11 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.running = {}
     state.open_steps = len(graph.ids)
     for name in graph.ids:
-        unmet = len(graph.needs[name])
-        earlier = before.get(name)
-        step = StepState(unmet=unmet, kind=graph.steps[name].kind)
-        if earlier is not None:
-            step.attempt, step.interrupted = earlier.attempt, earlier.interrupted
-            step.idempotency_key, step.work_s = earlier.idempotency_key, earlier.work_s
-        state.steps[name] = step
-        if not unmet:
+        step = state.steps[name] = _anew(before.pop(name, None))
+        step.kind, step.unmet = graph.steps[name].kind, len(graph.needs[name])
+        if not step.unmet:
             state.ready[name] = None
+    state.former = before
     state.gone = {}
     for name, success in state.past.items():
         if name not in state.steps and success.key:
@@ -253,7 +266,7 @@ def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
     state.status, state.finished_at = status, ts
     state.totals.legs_s += data.duration_s
     state.running.clear()
-    if data.failures:
+    if data.failures and not state.failures:  # a log without `step.failed`
         state.failures = list(data.failures)
 
 
@@ -261,8 +274,7 @@ def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> No
     step = state.step(name)
     state.ready.pop(name, None)
     if step.status is StepStatus.WAITING:
-        state.retries = [(at_s, waiting) for at_s, waiting in state.retries if waiting != name]
-        heapq.heapify(state.retries)
+        _wait_no_more(state, name)
     state.running[name] = None
     step.status = StepStatus.RUNNING
     step.attempt = data.attempt or step.attempt + 1
@@ -270,6 +282,14 @@ def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> No
     step.idempotency_key = data.idempotency_key
     step.started_at = ts
     step.kind = data.kind or step.kind
+
+
+def _wait_no_more(state: JobState, name: str) -> None:
+    if state.retries and state.retries[0][1] == name:  # so it is where `decide` chose it
+        heapq.heappop(state.retries)
+        return
+    state.retries = [(at_s, waiting) for at_s, waiting in state.retries if waiting != name]
+    heapq.heapify(state.retries)
 
 
 def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, seq: int) -> None:
@@ -318,8 +338,9 @@ def _step_retrying(state: JobState, name: str, data: ev.StepFault, at_s: float) 
 def _step_skipped(state: JobState, name: str, data: ev.Skip) -> None:
     step = state.step(name)
     step.reason = data.reason
-    source = data.from_step or name
-    success = state.past.pop(source, None)
+    source = data.from_step
+    # Without a source the step was not run at all: an earlier success stays for a later leg.
+    success = state.past.pop(source, None) if source else None
     if success is None:
         state.ready.pop(name, None)
         if step.status not in DONE:

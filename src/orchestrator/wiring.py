@@ -155,6 +155,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         started = _started(spec, folder, overrides)
         cache = Cache(folder, options.cache, options.warn)
         try:
+            providers.warm(spec, cache)
             if options.opened is not None:
                 options.opened(folder, state)
             work = SpecWork(
@@ -255,11 +256,23 @@ class _Providers:
 
     def check(self, spec: Spec, *, calls: bool) -> None:
         """Raise ConfigError for what is known to be missing before anything runs."""
+        from .providers import check_model
+
         for step in spec.steps.values():
             if step.llm is not None:
+                check_model(step.llm.provider, step.llm.model)
                 provider = self.connect(step.llm.provider, step.llm.base_url)
                 if calls:
                     provider.check()
+
+    def warm(self, spec: Spec, cache: Cache) -> None:
+        """Load the client of each provider that is about to be called, before the clock starts.
+
+        A job that is answered from the cache never loads one.
+        """
+        for step in spec.steps.values():
+            if step.llm is not None and cache.expects_call(spec.project, step.name):
+                self.connect(step.llm.provider, step.llm.base_url).warm()
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -131,7 +131,7 @@ def closing_lines(state: JobState) -> list[str]:
         said = [out.count(real, "model call"), out.count(totals.hits, "cache hit")]
         if totals.tokens_in is not None or totals.tokens_out is not None:
             said.append(f"{totals.tokens_in or 0:,} tokens in, {totals.tokens_out or 0:,} out")
-        if totals.simulated:
-            said.append(f"{totals.simulated} answered offline (no language model was called)")
+        if offline := totals.simulated + totals.simulated_hits:
+            said.append(f"{offline} answered offline (no language model was called)")
         lines.append(", ".join(said))
     return lines

@@ -100,6 +100,10 @@ class Provider(Protocol):
         """Raise ConfigError if a call can't succeed as things are (no key, for instance)."""
         ...
 
+    def warm(self) -> None:
+        """Load what the first call needs, so that it does not wait for it; no traffic."""
+        ...
+
     async def complete(self, request: Request, *, timeout_s: float, idempotency_key: str) -> Reply:
         """Make the call once.
 

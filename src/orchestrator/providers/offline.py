@@ -75,6 +75,9 @@ class Offline:
     def check(self) -> None:
         """Do nothing: there is nothing that could be missing."""
 
+    def warm(self) -> None:
+        """Do nothing: everything is here."""
+
     async def complete(self, request: Request, *, timeout_s: float, idempotency_key: str) -> Reply:  # noqa: ARG002 - of the contract
         """Answer the request."""
         model = _model(request.model)

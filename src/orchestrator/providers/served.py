@@ -125,6 +125,10 @@ class Served(abc.ABC):
         # Raised out here, so that it does not carry the other error, which may quote a key.
         raise self._named(failure, request)
 
+    def warm(self) -> None:
+        """Load the HTTP client."""
+        self._open()
+
     async def aclose(self) -> None:
         """Close the connections."""
         client, self._client = self._client, None
