@@ -79,8 +79,24 @@ def rows_as(
 
 def document(members: Mapping[str, Any]) -> str:
     """Return one JSON document, indented, that begins with its `schema_version`."""
-    encoded = msgspec.json.encode({"schema_version": SCHEMA_VERSION, **members})
+    members = {"schema_version": SCHEMA_VERSION, **members}
+    try:
+        encoded = msgspec.json.encode(members)
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        encoded = msgspec.json.encode(_clean(members))
     return msgspec.json.format(encoded, indent=2).decode() + "\n"
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case str():
+            return visible(value)
+        case dict():
+            return {_clean(key): _clean(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_clean(item) for item in value]
+        case _:
+            return value
 
 
 def plain(value: Any, kind: str = "") -> Any:
