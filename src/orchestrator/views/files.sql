@@ -12,6 +12,6 @@ select
     count(*) as writes,
     file
 from events
-where type = 'file.written' and data->>'path' is not null
+where type = 'file.written' and (data->>'path') is not null
 group by file, job_id, data->>'path'
 order by file, job_id, path

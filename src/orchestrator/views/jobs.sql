@@ -11,7 +11,7 @@ legs as (
         coalesce(
             max(try_cast(data->>'duration_s' as double))
                 filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled')),
-            epoch(max(ts)) - epoch(min(ts))) as duration_s
+            date_diff('microsecond', min(ts), max(ts)) / 1e6) as duration_s
     from told
     group by file, job_id, leg
 ),

@@ -14,13 +14,13 @@ select
     item,
     case
         when arg_max(type, seq) = 'step.skipped'
-            and arg_max(data->>'reason', seq) filter (where type = 'step.skipped')
+            and arg_max((data->>'reason'), seq) filter (where type = 'step.skipped')
                 = 'already succeeded' then 'succeeded'
         else replace(arg_max(type, seq), 'step.', '')
     end as status,
     arg_max(data->>'kind', seq) filter (where type = 'step.started') as kind,
     count(*) filter (where type = 'step.started') as attempts,
-    sum(coalesce(said_s, epoch(ts) - epoch(began)))
+    sum(coalesce(said_s, date_diff('microsecond', began, ts) / 1e6))
         filter (where type in ('step.succeeded', 'step.failed', 'step.retrying')) as duration_s,
     min(ts) filter (where type = 'step.started') as started_at,
     max(ts) filter (where type in ('step.succeeded', 'step.failed')) as finished_at,
