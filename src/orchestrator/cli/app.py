@@ -152,7 +152,9 @@ def resume(
 @app.command(name="list")
 def list_(
     status: Annotated[str, typer.Option(help="Only jobs of this status.")] = "",
-    number: Annotated[int, typer.Option("-n", help="At most so many, the newest first.")] = 20,
+    number: Annotated[
+        int, typer.Option("-n", min=1, help="At most so many, the newest first.")
+    ] = 20,
     format_: ListFormat = Format.TABLE,
     as_json: AsJson = False,
     output: Output = "",
@@ -207,7 +209,9 @@ def tail(
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on until the job ends.")
     ] = False,
-    number: Annotated[int, typer.Option("-n", help="Begin with the last so many events.")] = 10,
+    number: Annotated[
+        int, typer.Option("-n", min=0, max=100_000, help="Begin with the last so many events.")
+    ] = 10,
     raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are.")] = False,
     runs_dir: RunsDir = "runs",
 ) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from typing import Any
 
 import msgspec
 
-from eventlog import Follower, Line, is_held
+from eventlog import EventLogError, Follower, Line, is_held
+from eventlog.cli_base import emit_rows
+from eventlog.output import Format, rows_as
 from eventlog.reader import as_dict
-from eventlog.table import render, visible
+from eventlog.table import visible
 
 from ..errors import UsageError
 from ..folder import RunFolder
@@ -21,6 +24,21 @@ from ..state import JobState
 from . import out
 
 LOG_CHUNK = 1 << 16
+TEXT = "\n\t"
+"""Control characters that texts of many lines keep."""
+
+COLUMNS = (
+    "job_id",
+    "project",
+    "status",
+    "started_at",
+    "duration_s",
+    "steps",
+    "calls",
+    "hits",
+    "tokens_in",
+    "tokens_out",
+)
 
 
 def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -> None:
@@ -51,13 +69,8 @@ def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -
         )
         if len(rows) >= number:
             break
-    columns = list(rows[0]) if rows else ["job_id", "project", "status", "started_at"]
-    text = render(columns, [list(row.values()) for row in rows], form)
-    if output:
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(text)
-    else:
-        sys.stdout.write(text)
+    table = [[row[name] for name in COLUMNS] for row in rows]
+    emit_rows(COLUMNS, table, Format(form), output or None)
     if not rows:
         out.talk("no jobs; next: orch run SPEC")
     elif form == "table":
@@ -92,7 +105,7 @@ def _print_job(folder: RunFolder, document: dict[str, Any]) -> None:
         [row[name] if name != "files" else ", ".join(row["files"]) for name in columns]
         for row in document["steps"]
     ]
-    sys.stdout.write(render(columns, rows, "table"))
+    sys.stdout.write(rows_as(Format.TABLE, columns, rows))
     totals = document["totals"]
     out.data(
         f"{totals['calls']} calls ({totals['simulated']} simulated), {totals['hits']} cache hits,"
@@ -150,7 +163,7 @@ def _print_step(document: dict[str, Any]) -> None:
         text = msgspec.json.format(msgspec.json.encode(output), indent=2).decode()
     if text is not None:
         out.data("")
-        out.data(visible(str(text)))
+        out.data(visible(str(text), keep=TEXT))
     out.talk(f"next: orch logs {document['job_id']} {document['step']}")
 
 
@@ -172,7 +185,7 @@ def print_logs(runs_dir: str, ref: str, step: str) -> None:
             out.data(f"==> {name} <==")
         with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
             while chunk := file.read(LOG_CHUNK):
-                sys.stdout.write(visible(chunk))
+                sys.stdout.write(visible(chunk, keep=TEXT))
     if not found:
         out.talk(f"no step wrote a log; next: orch tail {folder.job_id}")
 
@@ -182,8 +195,7 @@ def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -
     folder = Jobs(runs_dir).find(ref)
     follower = Follower(folder.log)
     try:
-        last = list(follower.poll())[-number:] if number > 0 else (list(follower.poll()), [])[1]
-        for line in last:
+        for line in deque(follower.poll(), maxlen=number):
             _print_event(line, raw=raw)
         if follow:
             sys.stdout.flush()
@@ -199,7 +211,10 @@ def _print_event(line: Line, *, raw: bool) -> None:
         sys.stdout.buffer.write(line.raw + b"\n")
         sys.stdout.buffer.flush()
     elif line.raw.strip():
-        out.data(_human(as_dict(line)))
+        try:
+            out.data(_human(as_dict(line)))
+        except EventLogError as error:
+            out.talk(f"line {line.seq + 1} can't be read: {error.message}")
 
 
 def _human(event: dict[str, Any]) -> str:
@@ -223,4 +238,5 @@ def _human(event: dict[str, Any]) -> str:
         f"{name}={shown[name]}" for name in keep if shown.get(name) not in (None, "")
     )
     step = f"  {event['step']}" if event.get("step") else ""
-    return visible(f"{event['seq']:>5}  {event.get('ts', '')}  {event['type']}{step}  {details}")
+    kind = event.get("type", "")
+    return visible(f"{event['seq']:>5}  {event.get('ts', '')}  {kind}{step}  {details}".rstrip())

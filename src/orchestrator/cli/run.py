@@ -15,8 +15,8 @@ from . import out
 
 if TYPE_CHECKING:
     from ..folder import RunFolder
-    from ..wiring import JobResult
     from ..state import JobState
+    from ..wiring import JobResult
 
 
 def settings(pairs: list[str]) -> dict[str, str]:
