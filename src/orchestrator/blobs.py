@@ -48,9 +48,9 @@ class BlobStore:
                 f"can't store a blob of {len(data)} bytes: the limit is {MAX_BYTES}",
                 hint="write large results to files in ORCH_OUTPUTS",
             )
-        digest = hashlib.sha256(data).hexdigest()
-        self._store.safe_write(digest, data)
-        return BlobRef(blob=f"sha256:{digest}", bytes=len(data))
+        ref = ref_of(data)
+        self._store.safe_write(_digest_of(ref), data)
+        return ref
 
     def get(self, ref: BlobRef) -> bytes:
         """Return a blob's bytes, verified.
@@ -82,6 +82,11 @@ class BlobStore:
             return self._store.digest(digest) == (digest, ref.bytes)
         except (BlobDamaged, FileStoreError, UnsafePath):
             return False
+
+
+def ref_of(data: bytes) -> BlobRef:
+    """Return how a blob of these bytes is referred to, without storing it."""
+    return BlobRef(blob=f"sha256:{hashlib.sha256(data).hexdigest()}", bytes=len(data))
 
 
 def _digest_of(ref: BlobRef) -> str:

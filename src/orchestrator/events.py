@@ -143,7 +143,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call of a model that is about to be made."""
+    """A call of a model that is about to be made; its request's blob is durable by its end."""
 
     provider: str = ""
     model: str = ""

@@ -17,6 +17,8 @@ import msgspec
 from eventlog.codec import Stamper
 
 from .. import templates
+from ..beside import beside
+from ..blobs import ref_of
 from ..cache import Cache, CacheMode, Call, Entry, describe
 from ..errors import FailureKind, StepError
 from ..events import (
@@ -150,13 +152,14 @@ class LLMStep:
     async def _call(self, params: _Params, attempt: Attempt, miss: CacheMiss) -> Reply:
         provider, call = params.provider, params.call
         provider.check()
+        request = msgspec.json.encode(call.components)
         asked = Asked(
             provider=provider.name,
             model=params.request.model,
             cache_key=call.key,
             attempt=attempt.number,
             base_url=provider.base_url,
-            request=self._put_blob(msgspec.json.encode(call.components)),
+            request=ref_of(request),
             simulated=provider.simulated,
         )
         await attempt.emit(miss, LLMRequest(step=attempt.step, data=asked))
@@ -169,11 +172,13 @@ class LLMStep:
             simulated=provider.simulated,
         )
         try:
-            reply = await provider.complete(
-                params.request,
-                timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
-                idempotency_key=attempt.idempotency_key,
-            )
+            # The request is stored while its answer is waited for.
+            async with beside(lambda: self._put_blob(request)):
+                reply = await provider.complete(
+                    params.request,
+                    timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
+                    idempotency_key=attempt.idempotency_key,
+                )
         except StepError as error:
             failed = msgspec.structs.replace(
                 answered,
@@ -192,24 +197,10 @@ class LLMStep:
         self, params: _Params, attempt: Attempt, reply: Reply, answered: Answered, duration_s: float
     ) -> None:
         """Make the answer durable, then tell of it."""
-        blob = self._put_blob(msgspec.json.encode(reply))
-        usable = reply.complete and _data(reply, params.request) is not _INVALID
-        if usable:
-            self._cache.store(
-                Entry(
-                    key=params.call.key,
-                    provider=answered.provider,
-                    model=answered.model,
-                    request=params.call.components,
-                    parts=params.call.parts,
-                    reply=reply,
-                    job_id=attempt.job_id,
-                    project=self._project,
-                    step=attempt.step,
-                    created_at=self._stamp(self._clock()),
-                    duration_s=duration_s,
-                )
-            )
+        response = msgspec.json.encode(reply)
+        async with beside(lambda: self._put_blob(response)):
+            if reply.complete and _data(reply, params.request) is not _INVALID:
+                self._cache.store(self._entry(params, attempt, reply, answered.model, duration_s))
         usage = reply.usage
         done = msgspec.structs.replace(
             answered,
@@ -223,9 +214,26 @@ class LLMStep:
             tokens_reasoning=usage.tokens_reasoning,
             stop_reason=reply.stop_reason,
             request_id=reply.request_id,
-            response=blob,
+            response=ref_of(response),
         )
         await attempt.emit(LLMResponse(step=attempt.step, data=done))
+
+    def _entry(
+        self, params: _Params, attempt: Attempt, reply: Reply, model: str, duration_s: float
+    ) -> Entry:
+        return Entry(
+            key=params.call.key,
+            provider=params.provider.name,
+            model=model,
+            request=params.call.components,
+            parts=params.call.parts,
+            reply=reply,
+            job_id=attempt.job_id,
+            project=self._project,
+            step=attempt.step,
+            created_at=self._stamp(self._clock()),
+            duration_s=duration_s,
+        )
 
 
 _INVALID = object()
