@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .emitter import EventEmitter, event_logger, filter_events, read_events
     from .errors import OrchestratorError, SpecError
     from .filestore import FileStore, WriteResult
-    from .spec_model import Spec
+    from .spec.model import Spec
     from .wiring import JobResult, run, run_async
 
 # Names are loaded when they are first used, so that the command line starts light.
@@ -37,7 +37,7 @@ _HOMES = {
     "JobResult": "wiring",
     "run": "wiring",
     "run_async": "wiring",
-    "Spec": "spec_model",
+    "Spec": "spec.model",
 }
 
 __all__ = [

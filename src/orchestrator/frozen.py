@@ -6,7 +6,7 @@ import os
 
 from .errors import StorageError, UsageError
 from .folder import RunFolder
-from .spec_model import Spec
+from .spec.model import Spec
 from .state import JobState
 
 

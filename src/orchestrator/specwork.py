@@ -17,7 +17,7 @@ from .folder import RunFolder
 from .outputs import Outputs
 from .publish import publish_folder
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy
-from .spec_model import Spec, Step
+from .spec.model import Spec, Step
 from .state import DONE, JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
 

@@ -29,7 +29,7 @@ from .plan import Policy
 from .providers.base import Provider
 from .report import manifest
 from .runner import Runner, Stop
-from .spec_model import Spec
+from .spec.model import Spec
 from .specwork import SpecWork
 from .start import as_written
 from .state import DONE, JobState, JobStatus

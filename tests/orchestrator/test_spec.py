@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import spec as spec_module
-from orchestrator import spec_check, yamldoc
 from orchestrator.errors import ConfigError, ExitCode, FailureKind, SpecError, UsageError
 from orchestrator.graph import Graph
 from orchestrator.retry import RetryPolicy
-from orchestrator.spec import load_spec, parse_spec, spec_from_dict, workflow_text
+from orchestrator.spec import check as spec_check
+from orchestrator.spec import load_spec, parse_spec, spec_from_dict, workflow_text, yamldoc
 from orchestrator.templates import render_text
 
 # The same examples each time; a slow machine is no failure.

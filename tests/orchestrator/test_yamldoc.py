@@ -6,9 +6,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import yamldoc
-from orchestrator.yamlcore import resolve
-from orchestrator.yamldoc import MAX_BYTES, MAX_DEPTH, Span, read
+from orchestrator.spec import yamldoc
+from orchestrator.spec.yamlcore import resolve
+from orchestrator.spec.yamldoc import MAX_BYTES, MAX_DEPTH, Span, read
 
 # The same examples each time; a slow machine is no failure.
 STEADY = settings(derandomize=True, deadline=None)

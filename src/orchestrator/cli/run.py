@@ -10,7 +10,7 @@ from eventlog.table import visible
 from ..cache import CacheMode
 from ..errors import UsageError
 from ..report import manifest
-from ..spec_model import Spec
+from ..spec.model import Spec
 from . import out
 
 if TYPE_CHECKING:

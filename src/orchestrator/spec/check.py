@@ -1,0 +1,279 @@
+"""Check a spec as a whole: pure, apart from reading the files it names through a function.
+
+| code   | problem                                                  |
+|--------|----------------------------------------------------------|
+| ORC111 | the spec is empty, or no map                             |
+| ORC112 | an unknown key                                           |
+| ORC113 | a key of the format that this version can't run yet      |
+| ORC114 | a value of a wrong type                                  |
+| ORC115 | something required is missing                            |
+| ORC116 | a value out of its range or form                         |
+| ORC117 | a name of a form that is not allowed                     |
+| ORC118 | a step of no kind, of two, or with a key of another kind |
+| ORC119 | an unknown provider or model                             |
+| ORC120 | a provider without a model                               |
+| ORC121 | a path that leads out of its folder                      |
+| ORC122 | two steps that write the same file                       |
+| ORC123 | a need that is not a step                                |
+| ORC124 | a cycle                                                  |
+| ORC125 | a template that can't be read                            |
+| ORC126 | a template that uses what is not there                   |
+| ORC127 | a template that uses a step it does not need             |
+| ORC128 | a template where none may be                             |
+| ORC129 | a file the spec names can't be read                      |
+| ORC130 | anything that the final conversion refuses               |
+
+ORC101 to ORC110 are those of the text itself: see `yamldoc`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any, get_args
+
+from ..graph import find_cycles, show_cycle
+from ..safepath import UnsafePath, components
+from ..suggest import did_you_mean
+from .model import DEFAULT_MODELS, DEFAULT_PROVIDER, InputType, clean_model, fits
+from .references import OPTIONAL, Names, Place, check_template, check_value
+from .shape import INPUT, TOP, read_fields
+from .step import (
+    Defaults,
+    StepCheck,
+    check_env,
+    check_model_name,
+    check_provider,
+    check_url,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .yamldoc import Document
+
+MAX_LABEL = 200
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def check_spec(
+    doc: Document,
+    *,
+    stem: str,
+    attach: Callable[[str], bytes],
+    workflow: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the fields of a Spec; all that is wrong is noted in the document.
+
+    Args:
+        doc: without problems so far.
+        stem: what to call the project of a spec that does not say it; empty for nothing.
+        attach: reads a file of the spec's folder, or raises AttachmentError.
+        workflow: brings the steps of a spec that has none.
+    """
+    if not isinstance(doc.value, dict) or not doc.value:
+        empty = doc.value is None or doc.value == {}
+        message = "the spec is empty" if empty else "a spec is a map of keys and values"
+        hint = "begin with `project: …` and `task_description: …`"
+        doc.problem("ORC111", message, doc.at(()), hint)
+        return {}
+    spec = read_fields(doc, (), doc.value, TOP)
+    _labels(doc, spec, stem)
+    _target(doc, spec)
+    if "env" in spec:
+        spec["env"] = _plain_env(doc, spec["env"])
+    spec["inputs"] = _inputs(doc, spec.get("inputs", {}))
+    spec["output_dir"] = _output_dir(doc, spec.get("output_dir", ""))
+    if "steps" not in doc.value:
+        spec["workflow"] = "default"
+        spec["steps"] = workflow()
+        if "task_description" not in doc.value:
+            hint = "say what is to be done, or give the job `steps:` of its own"
+            doc.problem("ORC115", "`task_description` is missing", doc.at_key(()), hint)
+    elif spec.get("steps") == {}:
+        doc.problem("ORC115", "`steps` is empty", doc.at_key(("steps",)), "add a step")
+    _steps(doc, spec, attach)
+    return spec
+
+
+def _labels(doc: Document, spec: dict[str, Any], stem: str) -> None:
+    for key in ("project", "name"):
+        if key in spec:
+            fault = _label_fault(spec[key])
+            if fault:
+                message = f"`{key}` is a label, not a path: {fault}"
+                doc.problem("ORC117", message, doc.at((key,)), "use plain words")
+    if "project" in doc.value or "name" in doc.value:
+        spec.setdefault("project", spec.get("name", ""))
+    elif stem and not _label_fault(stem):
+        spec["project"] = stem
+    else:
+        doc.problem("ORC115", "`project` is missing", doc.at_key(()), "give the job a name")
+
+
+def _label_fault(label: str) -> str:
+    """Return what makes a text unfit as a label, or nothing."""
+    if len(label) > MAX_LABEL:
+        return f"it has more than {MAX_LABEL} characters"
+    for char in "/\\":
+        if char in label:
+            return f"it holds `{char}`"
+    if label.strip() in (".", ".."):
+        return f"it is `{label.strip()}`"
+    for char in label:
+        if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _BIDI:
+            return f"it holds the control character U+{ord(char):04X}"
+    return ""
+
+
+def _target(doc: Document, spec: dict[str, Any]) -> None:
+    provider = spec.setdefault("provider", DEFAULT_PROVIDER)
+    check_provider(doc, ("provider",), provider)
+    if "model" in spec:
+        spec["model"] = clean_model(provider, spec["model"])
+        check_model_name(doc, ("model",), provider, spec["model"])
+    elif provider in DEFAULT_MODELS:
+        spec["model"] = DEFAULT_MODELS[provider]
+    if "base_url" in spec:
+        check_url(doc, ("base_url",), spec["base_url"])
+
+
+def _plain_env(doc: Document, env: dict[str, Any]) -> dict[str, str]:
+    good = check_env(doc, ("env",), env)
+    for name, value in good.items():
+        if "{{" in value:
+            span = doc.find(("env", name), "{{")
+            hint = "put it under the `env:` of a step"
+            doc.problem("ORC128", "the spec's own `env` is not a template", span, hint)
+    return good
+
+
+def _inputs(doc: Document, inputs: dict[str, Any]) -> dict[str, Any]:
+    good = {}
+    for name, value in inputs.items():
+        path = ("inputs", name)
+        if not _IDENTIFIER.fullmatch(name):
+            message = f"`{name[:80]}` can't name an input"
+            hint = "letters, digits and underscores, no digit first"
+            doc.problem("ORC117", message, doc.at_key(path), hint)
+        if not isinstance(value, dict):
+            message = f"input `{name}` must be a map"
+            doc.problem("ORC114", message, doc.at(path), f"write `{name}: {{default: …}}`")
+            continue
+        fields = read_fields(doc, path, value, INPUT)
+        default = fields.get("default")
+        kind = fields.setdefault("type", _type_of(default))
+        if kind not in get_args(InputType):
+            hint = did_you_mean(kind, get_args(InputType))
+            hint = hint or f"known are {', '.join(get_args(InputType))}"
+            doc.problem("ORC116", f"`{kind}` is no type", doc.at((*path, "type")), hint)
+        elif default is not None and not fits(kind, default):
+            where = (*path, "default")
+            doc.problem("ORC114", f"the default is not of type {kind}", doc.at(where))
+        # Without a default it must be given, unless the spec says otherwise.
+        fields["required"] = fields.get("required", True) and "default" not in value
+        good[name] = fields
+    return good
+
+
+def _type_of(value: Any) -> str:
+    for kind in ("boolean", "integer", "number", "array", "object"):
+        if value is not None and fits(kind, value):
+            return kind
+    return "string"
+
+
+def _output_dir(doc: Document, path: str) -> str:
+    """Return the folder inside outputs/; `outputs` and `.` are outputs/ itself."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if names[:1] == ["outputs"]:
+        del names[0]
+    clean = "/".join(names)
+    try:
+        if clean or path.startswith("/"):
+            components(f"/{clean}" if path.startswith("/") else clean)
+    except UnsafePath as error:
+        message = f"`output_dir` is a folder inside the run's outputs/: {error.reason}"
+        doc.problem("ORC121", message, doc.at(("output_dir",)), "write `outputs` or a plain name")
+        return ""
+    return clean
+
+
+def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) -> None:
+    defaults = Defaults(
+        provider=spec["provider"],
+        model=spec.get("model", ""),
+        base_url=spec.get("base_url", ""),
+        options=spec.get("options", {}),
+        output_dir=spec["output_dir"],
+    )
+    checker = StepCheck(doc, defaults, attach)
+    steps = {name: checker.check(name, value) for name, value in spec.get("steps", {}).items()}
+    spec["steps"] = steps
+    needs = {name: step.get("needs", ()) for name, step in steps.items()}
+    _graph(doc, needs)
+    _same_files(doc, steps)
+    top = {"project", "provider", "inputs", "env", "steps"}
+    names = Names(
+        top=frozenset(top | {name for name in OPTIONAL if spec.get(name)}),
+        needs=needs,
+        # Those too that are wrong: one problem each is enough.
+        inputs=_keys(doc.value.get("inputs")),
+        env=_keys(doc.value.get("env")),
+    )
+    own = {} if spec.get("workflow") else steps  # the built-in ones are tested
+    for name, step in own.items():
+        path = ("steps", name)
+        llm = step.get("llm", {})
+        for key in ("system", "prompt"):
+            where = (*path, "llm", key)
+            place = Place(where, name, step.get("with", {}), checker.files.get(where, ""))
+            check_template(doc, llm.get(key, ""), place, names)
+        for key in ("with", "env"):
+            check_value(doc, step.get(key, {}), Place((*path, key), name), names)
+    check_value(doc, spec.get("outputs", {}), Place(("outputs",), None), names)
+
+
+def _keys(value: Any) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, dict) else ()
+
+
+def _graph(doc: Document, needs: dict[str, tuple[str, ...]]) -> None:
+    for name, wanted in needs.items():
+        for index, need in enumerate(wanted):
+            if need not in needs:
+                where = ("steps", name, "needs", index)
+                others = [step for step in needs if step != name]
+                hint = did_you_mean(need, others) or f"the steps are {', '.join(others[:10])}"
+                message = f"step `{name}` needs `{need}`, which is not a step"
+                doc.problem("ORC123", message, doc.find(where[:3], need), hint)
+    for cycle in find_cycles(needs):
+        if len(cycle) > 1:
+            span = doc.find(("steps", cycle[0], "needs"), cycle[1])
+            message = f"the steps need each other in a circle: {show_cycle(cycle)}"
+            doc.problem("ORC124", message, span, "take one of these needs out")
+
+
+def _same_files(doc: Document, steps: dict[str, Any]) -> None:
+    """Note two steps that write the same file, or one a file where the other needs a folder."""
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name, step in steps.items():
+        path = step.get("save_as", "")
+        if not path:
+            continue
+        # Some file systems take A and a for the same.
+        folded = unicodedata.normalize("NFC", path).casefold()
+        parts = folded.split("/")
+        above = ["/".join(parts[:count]) for count in range(1, len(parts))]
+        other = seen.get(folded) or folders.get(folded)
+        other = other or next((seen[folder] for folder in above if folder in seen), None)
+        if other is not None:
+            message = f"steps `{other}` and `{name}` both write `{path}`"
+            span = doc.at(("steps", name, "save_as"))
+            doc.problem("ORC122", message, span, "give one of them another path")
+        seen.setdefault(folded, name)
+        for folder in above:
+            folders.setdefault(folder, name)

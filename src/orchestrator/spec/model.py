@@ -1,0 +1,261 @@
+"""What a spec says, once it has been found good: plain frozen values, nothing left to check."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import UsageError
+from ..events import StepDecl
+from ..retry import RetryPolicy
+
+InputType = Literal["string", "number", "integer", "boolean", "array", "object"]
+
+DEFAULT_PROVIDER = "offline"
+DEFAULT_MODELS = {"offline": "echo"}
+"""Only what is always there has a default; another provider's model must be named."""
+
+EXAMPLE_MODELS = {
+    "ollama": "qwen3:0.6b",
+    "openai": "gpt-5-mini",
+    "anthropic": "claude-haiku-4-5",
+    "mlx": "mlx-community/Qwen3-4B-4bit",
+}
+
+MAX_CONCURRENCY = 1000
+MAX_TIMEOUT_S = 30 * 24 * 3600.0
+
+
+class LLM(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A call of a model, with the spec's defaults filled in.
+
+    Attributes:
+        prompt: template; the text of the file where the spec says `file://…`.
+        system: template, the same; empty for none.
+        provider: never empty.
+        model: as the provider spells it, without the provider's name; never empty.
+        base_url: empty for the provider's own way to find its server.
+        options: the spec's, overlaid with the step's.
+        output: JSON Schema of a structured answer, or None for text.
+        sample: the number of the repeat, so that equal prompts are different calls.
+    """
+
+    prompt: str
+    system: str = ""
+    provider: str = DEFAULT_PROVIDER
+    model: str = "echo"
+    base_url: str = ""
+    options: dict[str, Any] = {}
+    output: dict[str, Any] | None = None
+    sample: int = 0
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node of the job: exactly one of `llm`, `python` and `run` is set.
+
+    Attributes:
+        name: matches `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+        python: `module:function`.
+        run: a shell command, never a template.
+        needs: the steps that must have succeeded.
+        with_: any JSON values; the strings in it are templates. A python step's arguments, and
+            `with` in the prompts of an llm step.
+        env: name to template; added to the spec's `env`.
+        cwd: relative to the spec's folder, where a shell or python step starts; empty for it.
+        files: paths relative to the spec's folder whose content counts for the step's key (see
+            `Spec.attachments`).
+        save_as: where an llm step's text is published: relative to outputs/, with `output_dir`
+            already in it; empty for nowhere.
+        timeout_s: of one attempt; None for no limit.
+        retry: None for the default of the step's kind.
+        cache: True if an equal step of another job may stand in for this one.
+    """
+
+    name: str
+    llm: LLM | None = None
+    python: str | None = None
+    run: str | None = None
+    needs: tuple[str, ...] = ()
+    with_: dict[str, Any] = msgspec.field(default_factory=dict, name="with")
+    env: dict[str, str] = {}
+    cwd: str = ""
+    files: tuple[str, ...] = ()
+    save_as: str = ""
+    timeout_s: float | None = None
+    retry: RetryPolicy | None = None
+    cache: bool = False
+    description: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind: `llm`, `python` or `run`."""
+        if self.llm is not None:
+            return "llm"
+        return "python" if self.python is not None else "run"
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value that `--set` can give."""
+
+    type: InputType = "string"
+    default: Any = None
+    required: bool = False
+    description: str = ""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a spec came from.
+
+    Attributes:
+        file: the name for messages.
+        path: absolute, empty for a spec that was no file.
+        folder: absolute; paths in the spec are relative to it.
+        text: the whole file; `text.encode()` is its bytes.
+        sha256: of these bytes, 64 hex digits.
+    """
+
+    file: str = ""
+    path: str = ""
+    folder: str = ""
+    text: str = ""
+    sha256: str = ""
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job, as its user wrote it.
+
+    Attributes:
+        project: never empty: the `project`, else the `name`, else the file's name. A label,
+            never a path. Jobs of the same project are jobs of the same spec.
+        steps: in the order of the spec.
+        outputs: name to any JSON value; its strings are templates over all steps.
+        output_dir: the folder inside outputs/ that all files of steps go to; empty for
+            outputs/ itself.
+        workflow: the name of the built-in workflow the steps come from, or empty.
+        attachments: the bytes of every file the spec names (prompts and `files`), by path
+            relative to the spec's folder, as they were when the spec was read; and the
+            built-in workflow, if it is used.
+        given: input values from outside, already of the declared types.
+    """
+
+    project: str
+    name: str = ""
+    description: str = ""
+    task_description: str = ""
+    provider: str = DEFAULT_PROVIDER
+    model: str = ""
+    base_url: str = ""
+    options: dict[str, Any] = {}
+    concurrency: int = 4
+    timeout_s: float | None = None
+    output_dir: str = ""
+    env: dict[str, str] = {}
+    inputs: dict[str, Input] = {}
+    steps: dict[str, Step] = {}
+    outputs: dict[str, Any] = {}
+    workflow: str = ""
+    source: Source = Source()
+    attachments: dict[str, bytes] = {}
+    given: dict[str, Any] = {}
+
+    @property
+    def decls(self) -> tuple[StepDecl, ...]:
+        """The steps as the graph knows them."""
+        return tuple(
+            StepDecl(id=step.name, kind=step.kind, needs=step.needs) for step in self.steps.values()
+        )
+
+    @property
+    def missing_inputs(self) -> tuple[str, ...]:
+        """The required inputs that have no value yet."""
+        return tuple(n for n, i in self.inputs.items() if i.required and n not in self.given)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The top-level names of templates, but for `steps` and `with`."""
+        texts = {
+            "name": self.name,
+            "description": self.description,
+            "task_description": self.task_description,
+            "model": self.model,
+        }
+        return {
+            "project": self.project,
+            "provider": self.provider,
+            **{key: text for key, text in texts.items() if text},
+            "inputs": {n: self.given.get(n, i.default) for n, i in self.inputs.items()},
+            "env": dict(self.env),
+        }
+
+    def check_inputs(self) -> None:
+        """Raise UsageError if a required input has no value."""
+        missing = self.missing_inputs
+        if missing:
+            names = ", ".join(missing)
+            many = "s" if len(missing) > 1 else ""
+            raise UsageError(
+                f"no value for the input{many} {names}",
+                place=self.source.file,
+                hint=f"give one with --set {missing[0]}=…",
+            )
+
+    def with_overrides(
+        self,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        inputs: dict[str, Any] | None = None,
+        concurrency: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Spec:
+        """Return the spec as the command line changes it.
+
+        Args:
+            provider: for the spec and every llm step. A model, base URL or option that was
+                meant for another provider does not go with it, but for the options.
+            model: for the spec and every llm step that runs on the spec's provider.
+            inputs: values; a string is read as the declared type.
+            concurrency: 1 to 1000.
+            timeout_s: of the job.
+
+        Raises:
+            UsageError: for what the spec has no place for.
+        """
+        from .override import input_value, switched  # it knows this module
+
+        new = switched(self, provider, model) if provider or model else self
+        if inputs:
+            given = {name: input_value(self, name, value) for name, value in inputs.items()}
+            new = msgspec.structs.replace(new, given={**new.given, **given})
+        if concurrency is not None:
+            if not 1 <= concurrency <= MAX_CONCURRENCY:
+                raise UsageError(f"a concurrency of {concurrency} is not from 1 to 1000")
+            new = msgspec.structs.replace(new, concurrency=concurrency)
+        if timeout_s is not None:
+            if not 0 < timeout_s <= MAX_TIMEOUT_S:
+                raise UsageError(f"a timeout of {timeout_s} s is not between 0 and 30 days")
+            new = msgspec.structs.replace(new, timeout_s=float(timeout_s))
+        return new
+
+
+def clean_model(provider: str, model: str) -> str:
+    """Return a model's name without its provider's, which only `offline` may have in front."""
+    return model.removeprefix("offline/") if provider == "offline" else model
+
+
+def fits(kind: str, value: Any) -> bool:
+    """Tell whether a JSON value is of an input's type."""
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "array":
+            return isinstance(value, list)
+        case _:
+            return isinstance(value, dict)

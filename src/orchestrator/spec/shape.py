@@ -1,0 +1,226 @@
+"""Which keys a spec has, and what type each value must be: the tables, and one reader of them.
+
+Unknown keys, keys that come in a later version and values of a wrong type are noted in the
+document; what is left is returned, so that the checks after this one need not ask again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import FailureKind
+from ..suggest import did_you_mean
+from ..templates.data import json_type
+from .model import MAX_CONCURRENCY, MAX_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from .yamldoc import Document, Path
+
+
+class Field(NamedTuple):
+    """One key: the type of its value, and for numbers the range (both ends belong to it)."""
+
+    type: str
+    low: float = 0
+    high: float = 0
+
+
+TEXT = Field("text")
+MAP = Field("map")
+TIMEOUT = Field("number", 0.001, MAX_TIMEOUT_S)
+
+TOP = {
+    "project": TEXT,
+    "name": TEXT,
+    "description": TEXT,
+    "task_description": TEXT,
+    "provider": TEXT,
+    "model": TEXT,
+    "base_url": TEXT,
+    "options": MAP,
+    "concurrency": Field("integer", 1, MAX_CONCURRENCY),
+    "timeout_s": TIMEOUT,
+    "output_dir": TEXT,
+    "env": MAP,
+    "inputs": MAP,
+    "steps": MAP,
+    "outputs": MAP,
+}
+STEP = {
+    "llm": MAP,
+    "python": TEXT,
+    "run": TEXT,
+    "needs": Field("texts"),
+    "with": MAP,
+    "env": MAP,
+    "cwd": TEXT,
+    "files": Field("texts"),
+    "save_as": TEXT,
+    "timeout_s": TIMEOUT,
+    "retry": MAP,
+    "cache": Field("boolean"),
+    "description": TEXT,
+}
+LLM = {
+    "system": TEXT,
+    "prompt": TEXT,
+    "provider": TEXT,
+    "model": TEXT,
+    "base_url": TEXT,
+    "options": MAP,
+    "output": MAP,
+    "sample": Field("integer", 0, 1_000_000),
+}
+RETRY = {
+    "max_attempts": Field("integer", 1, 100),
+    "initial_s": Field("number", 0, 3600),
+    "factor": Field("number", 1, 100),
+    "max_s": Field("number", 0, 24 * 3600),
+    "jitter": Field("number", 0, 1),
+    "on": Field("texts"),
+}
+INPUT = {
+    "type": TEXT,
+    "default": Field("any"),
+    "required": Field("boolean"),
+    "description": TEXT,
+}
+
+RETRY_ON = tuple(
+    kind.value
+    for kind in FailureKind
+    if kind not in (FailureKind.CANCELLED, FailureKind.BUDGET, FailureKind.CACHE_MISS)
+)
+
+LATER = frozenset(
+    (
+        "approve",
+        "workflow",
+        "matrix",
+        "for_each",
+        "if",
+        "finally",
+        "continue_on_error",
+        "effects",
+    )
+)
+"""Keys of the format that this version can't run yet."""
+
+_MEANT = {
+    **dict.fromkeys(("depends_on", "dependsOn", "depends", "after", "requires"), "needs"),
+    **dict.fromkeys(("args", "arguments", "params", "parameters"), "with"),
+    **dict.fromkeys(("command", "cmd", "shell", "sh", "script", "bash"), "run"),
+    **dict.fromkeys(("environment", "envs"), "env"),
+    **dict.fromkeys(("timeout", "timeout_seconds", "timeout_sec"), "timeout_s"),
+    **dict.fromkeys(("retries", "max_retries"), "retry"),
+    **dict.fromkeys(("max_workers", "parallelism", "workers"), "concurrency"),
+    **dict.fromkeys(("tasks", "jobs", "nodes"), "steps"),
+    **dict.fromkeys(("task", "goal"), "task_description"),
+    **dict.fromkeys(("schema", "response_format", "output_schema"), "output"),
+    **dict.fromkeys(("user", "message", "content"), "prompt"),
+    **dict.fromkeys(("working_directory", "workdir", "working_dir"), "cwd"),
+    **dict.fromkeys(("function", "callable"), "python"),
+    "title": "name",
+    "vars": "inputs",
+    "variables": "inputs",
+    "attempts": "max_attempts",
+}
+"""What other tools call it."""
+
+_ELSEWHERE = {
+    **dict.fromkeys(("temperature", "max_tokens", "top_p", "seed", "stop"), "options"),
+    **dict.fromkeys(("prompt", "system"), "llm"),
+    **dict.fromkeys(("max_attempts", "backoff"), "retry"),
+}
+"""Keys that belong one map further in."""
+
+_WANTED = {
+    "text": "text",
+    "texts": "a list of texts",
+    "map": "a map",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+def read_fields(
+    doc: Document, path: Path, value: dict[str, Any], fields: dict[str, Field]
+) -> dict[str, Any]:
+    """Return the good fields of a map; note all others."""
+    good = {}
+    for key, item in value.items():
+        where = (*path, key)
+        field = fields.get(key)
+        if field is None:
+            _unknown(doc, where, key, fields)
+        elif field.type == "any" or _typed(doc, where, key, item, field):
+            good[key] = [item] if field.type == "texts" and isinstance(item, str) else item
+    return good
+
+
+def _unknown(doc: Document, where: Path, key: str, fields: dict[str, Field]) -> None:
+    span = doc.at_key(where)
+    if key in LATER and (fields is STEP or fields is TOP):
+        doc.problem("ORC113", f"`{key}` is not supported yet", span, "it comes in a later version")
+        return
+    hint = ""
+    if _MEANT.get(key) in fields:
+        hint = f"did you mean `{_MEANT[key]}`?"
+    elif _ELSEWHERE.get(key) in fields:
+        hint = f"it belongs under `{_ELSEWHERE[key]}:`"
+    else:
+        hint = did_you_mean(key, fields)
+    doc.problem(
+        "ORC112", f"unknown key `{key}`", span, hint or f"known here are {', '.join(fields)}"
+    )
+
+
+def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> bool:
+    """Tell whether a value is of its field's type and range; note it if not."""
+    fits = {
+        "text": isinstance(item, str),
+        "texts": isinstance(item, str | list),
+        "map": isinstance(item, dict),
+        "integer": isinstance(item, int) and not isinstance(item, bool),
+        "number": isinstance(item, int | float) and not isinstance(item, bool),
+        "boolean": isinstance(item, bool),
+    }[field.type]
+    if not fits:
+        wrong_type(doc, where, f"`{key}`", item, field.type)
+        return False
+    if field.type == "texts" and isinstance(item, list):
+        bad = [index for index, text in enumerate(item) if not isinstance(text, str)]
+        for index in bad:
+            wrong_type(doc, (*where, index), f"an item of `{key}`", item[index], "text")
+        return not bad
+    if field.type == "text" and not item.strip():
+        doc.problem("ORC116", f"`{key}` is empty", doc.at(where), "give it a value, or drop it")
+        return False
+    if field.type == "text" and "\0" in item:
+        doc.problem("ORC116", f"`{key}` holds a NUL character", doc.at(where), "take it out")
+        return False
+    if field.type in ("integer", "number") and not field.low <= item <= field.high:
+        message = f"`{key}` must be from {field.low:,.9g} to {field.high:,.9g}, not {item}"
+        doc.problem("ORC116", message, doc.at(where))
+        return False
+    return True
+
+
+def wrong_type(doc: Document, where: Path, what: str, item: Any, wanted: str) -> None:
+    """Note a value of a wrong type, with a hint where one is plain."""
+    hint = ""
+    if item is None:
+        hint = "give it a value, or take the key out"
+    elif wanted == "text" and isinstance(item, bool | int | float):
+        hint = "put it in quotes"
+    elif wanted in ("integer", "number") and isinstance(item, str):
+        hint = "write a plain number, without quotes or a unit"
+    elif wanted == "boolean" and isinstance(item, str):
+        hint = "write true or false, without quotes"
+    elif where == ("steps",):
+        hint = "write `name:` and the step's keys below it, one step after the other"
+    elif where[-1] == "llm":
+        hint = "write `llm:` and below it `prompt: …`"
+    message = f"{what} must be {_WANTED[wanted]}, not {json_type(item)}"
+    doc.problem("ORC114", message, doc.at(where), hint)

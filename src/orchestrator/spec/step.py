@@ -1,0 +1,268 @@
+"""Check one step of a spec, and bring it into the form of `spec_model.Step`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ConfigError
+from ..providers import NAMES, check_model
+from ..retry import RetryPolicy
+from ..safepath import UnsafePath, components
+from ..suggest import did_you_mean
+from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model
+from .shape import LLM, RETRY, RETRY_ON, STEP, read_fields, wrong_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .yamldoc import Document, Path
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FILE = "file://"
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}", re.ASCII)
+_KINDS = ("llm", "python", "run")
+_NOT_FOR = {
+    "llm": {
+        "cwd": "an llm step starts no process",
+        "env": "an llm step starts no process",
+    },
+    "python": {"save_as": "write files to the folder in ORCH_OUTPUTS"},
+    "run": {
+        "save_as": "write files to the folder in ORCH_OUTPUTS",
+        "with": "pass values through `env:`",
+    },
+}
+
+
+class AttachmentError(Exception):
+    """A file that the spec names can't be read; the text says why."""
+
+
+class Defaults(NamedTuple):
+    """What the spec says for all its llm steps, as far as it is good."""
+
+    provider: str
+    model: str
+    base_url: str
+    options: dict[str, Any]
+    output_dir: str
+
+
+class StepCheck:
+    """Checks the steps of one document, one after the other.
+
+    Attributes:
+        files: for each file:// prompt, by its path in the spec, the file's name.
+    """
+
+    def __init__(self, doc: Document, defaults: Defaults, attach: Callable[[str], bytes]) -> None:
+        self.doc = doc
+        self.defaults = defaults
+        self.files: dict[Path, str] = {}
+        self._attach = attach
+        self._told_model = False
+
+    def check(self, name: str, value: Any) -> dict[str, Any]:
+        """Return the step's good fields, ready to be converted; note all else."""
+        doc, path = self.doc, ("steps", name)
+        if not NAME.fullmatch(name):
+            hint = "at most 64 letters, digits, dots, dashes and underscores; no dash or dot first"
+            doc.problem("ORC117", f"`{name[:80]}` can't name a step", doc.at_key(path), hint)
+        if not isinstance(value, dict):
+            wrong_type(doc, path, f"step `{name}`", value, "map")
+            return {"name": name}
+        step = {"name": name, **read_fields(doc, path, value, STEP)}
+        self._kind(path, name, value)
+        if "llm" in step:
+            step["llm"] = self._llm((*path, "llm"), step["llm"])
+        if "python" in step and not _FUNCTION.fullmatch(step["python"]):
+            message = f"`{step['python']}` does not name a function"
+            doc.problem("ORC116", message, doc.at((*path, "python")), "write `module:function`")
+        if "{{" in step.get("run", ""):
+            doc.problem(
+                "ORC128",
+                "a shell command is not a template",
+                doc.find((*path, "run"), "{{"),
+                'pass the value through `env:` and use it as "$NAME"',
+            )
+        step["needs"] = self._needs(path, name, step.get("needs", []))
+        if "env" in step:
+            step["env"] = check_env(doc, (*path, "env"), step["env"])
+        if "retry" in step:
+            step["retry"] = self._retry((*path, "retry"), step["retry"])
+        if "save_as" in step:
+            step["save_as"] = self._save_as((*path, "save_as"), step["save_as"])
+        step["files"] = self._files(path, step.get("files", []))
+        return step
+
+    def _kind(self, path: Path, name: str, value: dict[str, Any]) -> None:
+        kinds = [kind for kind in _KINDS if kind in value]
+        if len(kinds) > 1:
+            message = f"step `{name}` is of two kinds: {' and '.join(kinds)}"
+            self.doc.problem(
+                "ORC118", message, self.doc.at_key((*path, kinds[1])), "make it two steps"
+            )
+        elif not kinds and not value.keys() & {"approve", "workflow"}:
+            message = f"step `{name}` says nothing to do"
+            self.doc.problem(
+                "ORC118", message, self.doc.at_key(path), "give it `llm:`, `python:` or `run:`"
+            )
+        elif kinds:
+            for key, hint in _NOT_FOR[kinds[0]].items():
+                if key in value:
+                    message = f"`{key}` means nothing in a step of kind {kinds[0]}"
+                    self.doc.problem("ORC118", message, self.doc.at_key((*path, key)), hint)
+
+    def _needs(self, path: Path, name: str, needs: list[str]) -> tuple[str, ...]:
+        for index, need in enumerate(needs):
+            where = (*path, "needs", index)
+            if need == name:
+                self.doc.problem("ORC124", f"step `{name}` needs itself", self.doc.at(where))
+            elif need in needs[:index]:
+                self.doc.problem("ORC116", f"`{need}` is here twice", self.doc.at(where))
+        return tuple(dict.fromkeys(needs))
+
+    def _llm(self, path: Path, value: dict[str, Any]) -> dict[str, Any]:
+        doc = self.doc
+        llm = read_fields(doc, path, value, LLM)
+        if "prompt" not in value:
+            doc.problem("ORC115", "`llm` has no `prompt`", doc.at_key(path), "say what to ask")
+        for key in ("prompt", "system"):
+            if llm.get(key, "").startswith(FILE):
+                llm[key] = self._text_of((*path, key), llm[key].removeprefix(FILE).strip())
+        provider = llm.get("provider", self.defaults.provider)
+        own = provider == self.defaults.provider
+        if "provider" in llm:
+            check_provider(doc, (*path, "provider"), provider)
+        if "base_url" in llm:
+            check_url(doc, (*path, "base_url"), llm["base_url"])
+        model = llm.get("model") or (self.defaults.model if own else "")
+        model = clean_model(provider, model or DEFAULT_MODELS.get(provider, ""))
+        if provider in NAMES:
+            self._model(path, provider, model, llm)
+        options = {**self.defaults.options, **llm.get("options", {})}
+        base_url = llm.get("base_url") or (self.defaults.base_url if own else "")
+        return {
+            **llm,
+            "provider": provider,
+            "model": model,
+            "base_url": base_url,
+            "options": options,
+        }
+
+    def _model(self, path: Path, provider: str, model: str, llm: dict[str, Any]) -> None:
+        doc = self.doc
+        if not model:
+            inherited = "provider" not in llm
+            if inherited and self._told_model:
+                return
+            self._told_model = self._told_model or inherited
+            where: Path = ("provider",) if inherited else (*path, "provider")
+            hint = f"add `model: {EXAMPLE_MODELS.get(provider, '…')}`, for instance"
+            doc.problem("ORC120", f"provider {provider} needs a model", doc.at(where), hint)
+        elif "model" in llm:
+            check_model_name(doc, (*path, "model"), provider, model)
+
+    def _text_of(self, where: Path, file: str) -> str:
+        self.files[where] = file
+        content = self._read(where, file)
+        if content is None:
+            return ""
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            message = f"{file} is not UTF-8 (byte {error.start})"
+            self.doc.problem("ORC129", message, self.doc.at(where), "save it as UTF-8")
+            return ""
+
+    def _files(self, path: Path, files: list[str]) -> tuple[str, ...]:
+        cleaned = []
+        for index, file in enumerate(files):
+            clean = file.removeprefix("./")
+            self._read((*path, "files", index), clean)
+            cleaned.append(clean)
+        return tuple(cleaned)
+
+    def _read(self, where: Path, file: str) -> bytes | None:
+        try:
+            components(file)
+            return self._attach(file)
+        except UnsafePath as error:
+            message = f"`{file}` must be a path inside the spec's folder: {error.reason}"
+            self.doc.problem("ORC121", message, self.doc.at(where))
+        except AttachmentError as error:
+            hint = "paths are relative to the spec's folder"
+            self.doc.problem("ORC129", str(error), self.doc.at(where), hint)
+        return None
+
+    def _save_as(self, where: Path, path: str) -> str:
+        if "{{" in path or "{%" in path:
+            message = "a template in `save_as` is not supported yet"
+            self.doc.problem("ORC113", message, self.doc.at(where), "write a plain path")
+            return ""
+        whole = "/".join(filter(None, (self.defaults.output_dir, path.removeprefix("./"))))
+        try:
+            components(path.removeprefix("./"))
+            components(whole)
+        except UnsafePath as error:
+            message = f"`{path}` must be a path inside outputs/: {error.reason}"
+            self.doc.problem("ORC121", message, self.doc.at(where), error.hint)
+        return whole
+
+    def _retry(self, path: Path, value: dict[str, Any]) -> dict[str, Any]:
+        doc = self.doc
+        retry = read_fields(doc, path, value, RETRY)
+        for index, kind in enumerate(retry.get("on", [])):
+            if kind not in RETRY_ON:
+                hint = did_you_mean(kind, RETRY_ON) or f"known are {', '.join(RETRY_ON)}"
+                span = doc.at((*path, "on", index))
+                doc.problem("ORC116", f"`{kind}` is no failure that can be retried", span, hint)
+        rest = {key: number for key, number in retry.items() if key != "on"}
+        try:
+            RetryPolicy(**rest)
+        except ValueError as error:
+            doc.problem("ORC116", f"retry: {error}", doc.at_key(path))
+        return retry
+
+
+def check_env(doc: Document, path: Path, env: dict[str, Any]) -> dict[str, str]:
+    """Return the good variables of an environment."""
+    good = {}
+    for name, value in env.items():
+        where = (*path, name)
+        if not _VARIABLE.fullmatch(name):
+            message = f"`{name}` can't name an environment variable"
+            doc.problem("ORC117", message, doc.at_key(where), "letters, digits and underscores")
+        elif not isinstance(value, str):
+            wrong_type(doc, where, f"the variable `{name}`", value, "text")
+        elif "\0" in value:
+            doc.problem("ORC116", f"`{name}` holds a NUL character", doc.at(where))
+        else:
+            good[name] = value
+    return good
+
+
+def check_provider(doc: Document, where: Path, provider: str) -> None:
+    """Note an unknown provider."""
+    if provider not in NAMES:
+        hint = did_you_mean(provider, NAMES) or f"known are {', '.join(NAMES)}"
+        doc.problem("ORC119", f"no provider is called `{provider}`", doc.at(where), hint)
+
+
+def check_model_name(doc: Document, where: Path, provider: str, model: str) -> None:
+    """Note a model that the provider is known not to have."""
+    try:
+        check_model(provider, model)
+    except ConfigError as error:
+        doc.problem("ORC119", error.message, doc.at(where), error.hint)
+
+
+def check_url(doc: Document, where: Path, url: str) -> None:
+    """Note an address that is no web address, or that holds a password."""
+    if not re.match(r"https?://[^/@?#\s]+([/?#]\S*)?$", url):
+        hint = "write http://host:port/path; keys come from the environment, never from a spec"
+        doc.problem("ORC116", "`base_url` is not a web address", doc.at(where), hint)
