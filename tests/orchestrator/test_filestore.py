@@ -323,6 +323,16 @@ def test_files_and_folders_are_their_owners_alone(store, umask):
     assert stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
 
 
+def test_a_file_can_be_read_by_its_owner_whatever_the_umask(store):
+    store.safe_write("a", "x")
+    old = os.umask(0o777)
+    try:
+        path = store.safe_write("b", "x")["path"]
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_hard_link_to_the_old_file_keeps_the_old_content(store, tmp_path):
     path = store.safe_write("a", "old")["path"]
     os.link(path, tmp_path / "twin")

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -128,6 +129,18 @@ def test_background_children_die_when_the_command_ends(log, tmp_path):
     outcome = run(log, f"sleep 1000 & echo $! > {pids}; echo done")
     assert outcome.stdout == b"done\n"
     assert not alive(pids_in(pids)[0])
+    assert log.read_text() == "done\n"  # it held the output open, and was not waited for
+
+
+def test_a_log_that_fails_while_the_command_runs_ends_it(log, tmp_path, monkeypatch):
+    def full(self, chunk):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(steplog.StepLog, "add", full)
+    pids = tmp_path / "pids"
+    with pytest.raises(OSError, match="full"):
+        run(log, f"sleep 1000 & echo $$ $! > {pids}; echo x; wait")
+    assert [pid for pid in pids_in(pids) if alive(pid)] == []
 
 
 def test_a_process_that_left_the_group_is_not_waited_for_long(log, tmp_path, monkeypatch):
@@ -186,6 +199,12 @@ def test_a_child_may_clean_up_on_sigterm(log, tmp_path):
     stop_when_ready(
         log, tmp_path, "trap 'echo bye > cleaned; exit' TERM; echo > ready; while :; do :; done"
     )
+    assert (tmp_path / "cleaned").read_text() == "bye\n"
+
+
+def test_the_others_of_the_group_may_clean_up_too(log, tmp_path):
+    other = "trap 'sleep 0.1; echo bye > cleaned; exit' TERM; echo > ready; while :; do :; done"
+    stop_when_ready(log, tmp_path, f'sh -c "{other}" & wait')
     assert (tmp_path / "cleaned").read_text() == "bye\n"
 
 

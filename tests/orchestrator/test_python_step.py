@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import signal
 import sys
 import textwrap
 
@@ -133,6 +135,22 @@ def test_children_of_the_function_do_not_hold_up_the_result(world):
         def f(): return subprocess.Popen(["sleep", "1000"]).pid
     """
     assert not alive(call(world, source).output)
+
+
+def test_a_daemon_of_the_function_does_not_hold_up_the_result(world):
+    source = """
+        import subprocess
+        def f():
+            null = subprocess.DEVNULL
+            return subprocess.Popen(["sleep", "1000"], stdin=null, stdout=null, stderr=null,
+                                    close_fds=False, start_new_session=True).pid
+    """
+    pid = call(world, source).output
+    try:
+        assert alive(pid)
+        assert world.log.read_text() == ""
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 # --- failing ------------------------------------------------------------------------------------

@@ -104,9 +104,6 @@ def main(result_fd: int) -> int:
     """Serve one request; return the process's exit code."""
     os.set_inheritable(result_fd, False)
     request = json.loads(sys.stdin.buffer.read())
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
     sys.path[:] = request["sys_path"]
     sys.argv = [request["function"]]
     # A killed child loses no line it has printed. (stderr is like this anyway.)
