@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from typing import Annotated
 
 import typer
@@ -252,17 +253,32 @@ def init(
     command.init(folder, example)
 
 
-@app.command(name="migrate-events")
-def migrate_events(
-    paths: Annotated[list[str], typer.Argument(help="Logs, or folders of logs.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only count.")] = False,
-    tz: Annotated[str, typer.Option("--tz", help="Zone of stamps that name none.")] = "UTC",
-    as_json: AsJson = False,
-) -> None:
-    """Bring logs of version 1 and 2.0 to 2.1, in place; the old one stays as events.jsonl.v1.
+# The log commands bring their own options. They are built when one of them is called, so that no
+# other command waits for them; completion needs them all.
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
-    Example: orch migrate-events runs --dry-run
-    """
-    from . import events as command
 
-    raise typer.Exit(command.migrate(paths, dry_run=dry_run, tz=tz, as_json=as_json))
+@app.command(name="migrate-events", context_settings=_PASS_ON)
+def migrate_events(context: typer.Context) -> None:
+    """Bring logs of v1 and v2.0 to v2.1, in place."""
+    from .events import migrate_app
+
+    migrate_app()(context.args, prog_name="orch migrate-events")
+
+
+@app.command(context_settings=_PASS_ON)
+def events(context: typer.Context) -> None:
+    """Query, check and repair event logs."""
+    from .events import events_app
+
+    events_app()(context.args, prog_name="orch events")
+
+
+def _complete() -> None:
+    from .events import events_app
+
+    app.add_typer(events_app(), name="events")
+
+
+if "_ORCH_COMPLETE" in os.environ:
+    _complete()
