@@ -83,6 +83,13 @@ class BlobStore:
         except (BlobDamaged, FileStoreError, UnsafePath):
             return False
 
+    def sweep(self) -> int:
+        """Remove what writers that were killed left half written, and return how much it was.
+
+        Nobody else may be writing.
+        """
+        return self._store.sweep()
+
 
 def ref_of(data: bytes) -> BlobRef:
     """Return how a blob of these bytes is referred to, without storing it."""

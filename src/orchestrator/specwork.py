@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import glob
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import anyio.to_thread
+import msgspec
 
 from . import templates
 from .blobs import BlobStore
@@ -16,10 +22,13 @@ from .filestore import FileStore
 from .folder import RunFolder
 from .outputs import Outputs
 from .publish import publish_folder
-from .retry import LLM_RETRY, NO_RETRY, RetryPolicy
+from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .spec.model import Spec, Step
 from .state import DONE, JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
+
+ATTEMPT = ".attempt-"
+"""How the private folder of an attempt begins, in the run folder."""
 
 
 class SpecWork:
@@ -44,12 +53,13 @@ class SpecWork:
         self._spec = spec
         self._folder = folder
         self._kinds = kinds
-        self._environ = dict(environ)
+        self._environ = {**environ, **spec.env}
         self._state = state
         self._store = FileStore(folder.outputs)
         self._outputs = Outputs(BlobStore(folder.artifacts))
         self._values = spec.values
         self._claimed: dict[str, str] = {}
+        self._claiming = threading.Lock()
         self._refs = {name: _references(step) for name, step in spec.steps.items()}
 
     def prepare(self, name: str, state: JobState) -> Prepared:
@@ -62,11 +72,23 @@ class SpecWork:
             needs={need: seen[need]["output"] for need in step.needs},
             folder=self._spec.source.folder or os.getcwd(),
         )
-        return self._kinds[step.kind].prepare(step, scope)
+        prepared = self._kinds[step.kind].prepare(step, scope)
+        if self._spec.env and step.kind != "llm":
+            parts = {**prepared.parts, "spec_env": self._spec.env}
+            return msgspec.structs.replace(prepared, parts=parts)
+        return prepared
+
+    def tidy(self) -> None:
+        """Remove what a leg that was killed left half written; call it under the job's lock."""
+        self._store.sweep()
+        self._outputs.blobs.sweep()
+        for left in glob.glob(os.path.join(glob.escape(self._folder.path), f"{ATTEMPT}*")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return what an attempt may touch, with a private folder made for it."""
-        work_dir = tempfile.mkdtemp(prefix=f".attempt-{name[:32]}-{number}-", dir=self._folder.path)
+        prefix = f"{ATTEMPT}{name[:32]}-{number}-"
+        work_dir = tempfile.mkdtemp(prefix=prefix, dir=self._folder.path)
 
         async def publish(folder: str) -> tuple[FileRef, ...]:
             return await self._publish(name, folder, emit)
@@ -113,7 +135,7 @@ class SpecWork:
         """Return how the step is retried."""
         step = self._spec.steps[name]
         if step.retry is not None:
-            return step.retry
+            return step.retry if step.kind == "llm" else own_code(step.retry)
         return LLM_RETRY if step.kind == "llm" else NO_RETRY
 
     def timeout_s(self, name: str) -> float | None:
@@ -154,7 +176,10 @@ class SpecWork:
 
     async def _publish(self, name: str, folder: str, emit: Emit) -> tuple[FileRef, ...]:
         prefix = self._spec.output_dir if self._spec.steps[name].kind != "llm" else ""
-        done = publish_folder(folder, self._store, self._claim(name), prefix=prefix)
+        claim = self._claim(name)
+        done = await anyio.to_thread.run_sync(
+            functools.partial(publish_folder, folder, self._store, claim, prefix=prefix)
+        )
         if done:
             await emit(*(FileWritten(step=name, data=item.event_data) for item in done))
         return tuple(item.file for item in done)
@@ -164,18 +189,16 @@ class SpecWork:
         state = self._state()
 
         def claim(path: str) -> None:
-            other = self._claimed.get(path) or state.published.get(path)
-            if other is None or other == name:
+            with self._claiming:
+                other = self._claimed.get(path) or state.published.get(path)
+                step = state.steps.get(other) if other not in (None, name) else None
+                if step is not None and (step.status in DONE or other in state.running):
+                    raise StepError(
+                        f"outputs/{path} was published by step {other} already",
+                        kind=FailureKind.OUTPUT,
+                        hint="give one of the files another name",
+                    )
                 self._claimed[path] = name
-                return
-            step = state.steps.get(other)
-            if step is not None and (step.status in DONE or other in state.running):
-                raise StepError(
-                    f"outputs/{path} was published by step {other} already",
-                    kind=FailureKind.OUTPUT,
-                    hint="give one of the files another name",
-                )
-            self._claimed[path] = name
 
         return claim
 

@@ -165,6 +165,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 options.environ,
                 lambda: journal.state,
             )
+            work.tidy()
             runner = Runner(
                 journal,
                 work,
