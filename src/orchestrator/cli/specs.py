@@ -11,10 +11,11 @@ from ..errors import ConfigError, OrchestratorError, SpecError, StorageError, Us
 from . import out
 
 EXAMPLES = {
+    "digest": ("digest.yaml", ("digest_steps.py",)),
     "tiny": ("tiny_spec.yaml", ()),
-    "notes": ("notes.yaml", ("notes_steps.py", "notes/bees.md", "notes/ants.md", "notes/wasps.md")),
-    "model": ("model.yaml", ()),
+    "release-notes": ("release_notes.yaml", ()),
 }
+"""The job file, which becomes job.yaml, and what goes with it."""
 
 
 def validate(paths: list[str], *, as_json: bool) -> int:
