@@ -149,7 +149,7 @@ def _only(sql: str, limits: Limits) -> duckdb.Statement:
             f"a query is one statement, not {len(statements)}",
             hint='for instance: "select type, count(*) from events group by all"',
         )
-    kind = statements[0].type.name
+    kind = _kind(statements[0])
     if kind not in _READING:
         raise QueryError(
             f"only reading is possible here, and this is {kind}",
@@ -157,6 +157,13 @@ def _only(sql: str, limits: Limits) -> duckdb.Statement:
             + ("; pivot needs its values named: `pivot … on x in (…)`" if kind == "MULTI" else ""),
         )
     return statements[0]
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # a kind that DuckDB has and its Python package does not name
+        return "no select"
 
 
 @contextmanager
@@ -189,7 +196,7 @@ def _fetch(
     con.execute(statement, params)
     types = _types(con)
     names = [column[0] for column in con.description or []]
-    if statement.type.name == "SELECT" and any(_ZONED in kind for kind in types):
+    if _kind(statement) == "SELECT" and any(_ZONED in kind for kind in types):
         # Python gets such values only with another package's help: take them as text.
         listed = ", ".join(f"c{number}" for number in range(len(types)))
         wanted = ", ".join(
