@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
+import traceback
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from . import events as ev
@@ -14,6 +18,9 @@ from .errors import FailureKind, OrchestratorError, StepError
 from .keys import encode_output, output_hash
 from .steps.base import Attempt, Prepared, Result
 from .work import Work
+
+MESSAGE_MAX = 4000
+HINT_MAX = 1000
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,29 +45,68 @@ async def carry_out(
     Whatever the step raises becomes an outcome; only a cancellation from outside passes through.
     """
     started_s = monotonic()
-    abandoned = False
+    scope = anyio.move_on_after(launch.attempt.timeout_s)
     try:
-        with anyio.move_on_after(launch.attempt.timeout_s) as scope:
+        with scope:
             result = await work.perform(launch.step, launch.prepared, launch.attempt)
+            await _heed_cancellation()
             data = _success(work, launch, result, monotonic() - started_s)
             return ev.StepSucceeded(step=launch.step, data=data)
-        abandoned = scope.cancelled_caught and launch.prepared.abandons
+        error = _too_late(launch)
+    except anyio.get_cancelled_exc_class():
+        if anyio.current_effective_deadline() == -math.inf:
+            raise
         error = StepError(
-            f"attempt {launch.attempt.number} took longer than {launch.attempt.timeout_s} s",
-            kind=FailureKind.TIMEOUT,
-            hint="raise the step's timeout_s, or make the step quicker",
+            "the step was cancelled from within: nobody asked for it",
+            kind=FailureKind.CANCELLED,
+            hint="let no CancelledError out of the step",
         )
-    except StepError as failed:
-        error = failed
-    except OrchestratorError as failed:
-        error = StepError(
+    except (Exception, SystemExit, BaseExceptionGroup) as failed:  # noqa: BLE001 - an outcome
+        await _heed_cancellation()
+        error = _too_late(launch) if scope.cancel_called else _classified(failed)
+    abandoned = scope.cancel_called and launch.prepared.abandons
+    return _fault(work, launch, error, monotonic() - started_s, abandoned=abandoned)
+
+
+def _too_late(launch: Launch) -> StepError:
+    return StepError(
+        f"attempt {launch.attempt.number} took longer than {launch.attempt.timeout_s} s",
+        kind=FailureKind.TIMEOUT,
+        hint="raise the step's timeout_s, or make the step quicker",
+    )
+
+
+def _classified(failed: BaseException) -> StepError:
+    if isinstance(failed, StepError):
+        return failed
+    if isinstance(failed, OrchestratorError):
+        return StepError(
             failed.message, kind=FailureKind.OUTPUT, place=failed.place, hint=failed.hint
         )
-    except Exception as failed:  # noqa: BLE001 - a step's own error is an outcome, never a crash
-        error = StepError(
-            f"{type(failed).__name__}: {failed}", kind=FailureKind.EXCEPTION, place=launch.step
-        )
-    return _fault(work, launch, error, monotonic() - started_s, abandoned=abandoned)
+    return StepError(_told(failed), kind=FailureKind.EXCEPTION, place=_where(failed))
+
+
+def failed_before(step: str, attempt: int, error: OrchestratorError) -> ev.StepFailed:
+    """Return the event of an attempt that failed before it could be started."""
+    kind = error.kind if isinstance(error, StepError) else FailureKind.EXCEPTION
+    data = ev.StepFault(
+        attempt=attempt, kind=kind, message=_message(error), hint=_clean(error.hint, HINT_MAX)
+    )
+    return ev.StepFailed(step=step, data=data)
+
+
+async def _heed_cancellation() -> None:
+    """Raise the cancellation that a step was given and kept for itself.
+
+    A step that swallows it and returns has been cut off all the same: what it returned is no
+    result. One that had returned before the cancellation came keeps its result.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # another kind of event loop than asyncio's
+        return
+    if task is not None and task.cancelling():
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 def _success(work: Work, launch: Launch, result: Result, duration_s: float) -> ev.StepEnd:
@@ -86,12 +132,11 @@ def _fault(
         error.retry_after_s,
         random.random(),  # noqa: S311 - jitter is no secret
     )
-    message = error.message if not error.place else f"{error.message} ({error.place})"
     data = ev.StepFault(
         attempt=launch.attempt.number,
         kind=error.kind,
-        message=message[:4000],
-        hint=error.hint[:1000],
+        message=_message(error),
+        hint=_clean(error.hint, HINT_MAX),
         duration_s=round(duration_s, 6),
         retry_in_s=None if delay_s is None else round(delay_s, 6),
         abandoned=abandoned,
@@ -99,3 +144,30 @@ def _fault(
     if delay_s is None:
         return ev.StepFailed(step=launch.step, data=data)
     return ev.StepRetrying(step=launch.step, data=data)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the user's own class
+        text = "its text can't be had"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _where(error: BaseException) -> str:
+    """Return the function and line that raised: no path, which is another on other machines."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
+        return ""
+    frame, line = frames[-1]
+    return f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}, line {line}"
+
+
+def _message(error: OrchestratorError) -> str:
+    text = error.message if not error.place else f"{error.message} ({error.place})"
+    return _clean(text, MESSAGE_MAX)
+
+
+def _clean(text: str, limit: int) -> str:
+    """Return text that a line can hold: of limited length, and UTF-8 whatever it came from."""
+    return text[:limit].encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import Any
 from . import events as ev
 from .blobs import BlobStore
 from .emitter import EventEmitter
-from .errors import UsageError
+from .errors import StepError, UsageError
 from .function import FunctionWork, Node
+from .graph import Graph
 from .history import fold_job
 from .ids import check_name
 from .journal import Journal
+from .keys import encode_output
 from .plan import Policy
 from .retry import NO_RETRY, RetryPolicy
 from .runner import Runner
@@ -30,10 +33,11 @@ class DAGNode:
         id: its name.
         fn: takes `(context, dep_results)`; sync or async; returns a JSON value.
         needs: ids of steps whose results it is given, in `dep_results`, by id.
-        key: what its result depends on beside its source and its needs: what a closure or the
-            context brings. Any JSON value.
+        key: what its result depends on beside its source, its default arguments and its needs:
+            what a closure, a global or the context brings. Any JSON value.
         timeout_s: limit of one attempt.
-        retry: how it is tried again; not at all by default.
+        retry: how it is tried again; not at all by default. One that names no kinds in `on`
+            retries exceptions too.
     """
 
     id: str
@@ -103,11 +107,15 @@ async def run_dag(
 ) -> dict[str, StepResult]:
     """Run the steps, each as soon as what it needs has succeeded, and return their results.
 
+    Outputs are JSON values: each step is given its own copies, the same in the run that made
+    them and in one that resumes. A cancelled run (Ctrl-C too) records what it leaves behind.
+
     Args:
         dag: the steps.
         job_id: what the log calls the job.
         context: handed to every function as it is; never written anywhere.
-        events: an EventEmitter, or the path of a log.
+        events: an EventEmitter, or the path of a log. One that is not open yet is closed
+            again at the end.
         concurrency: how many steps run at once.
         timeout_s: limit of the whole run.
         resume: read the log that `events` writes, and run only what has not succeeded yet or
@@ -115,64 +123,92 @@ async def run_dag(
         keep_going: go on with what does not depend on a failed step.
 
     Raises:
-        UsageError, GraphError: a bad id, an unknown need, a cycle.
+        UsageError, GraphError: a bad id, an unknown need, a cycle; nothing has run.
         EventLogError: the log can't be read or written.
     """
     check_name(job_id, "job id")
     if concurrency < 1:
         raise UsageError(f"concurrency must be at least 1, not {concurrency}")
-    own = not isinstance(events, EventEmitter)
-    emitter = EventEmitter(events) if not isinstance(events, EventEmitter) else events
+    _check_limit(timeout_s, "timeout_s")
+    nodes = {node.id: _node(node) for node in dag.nodes.values()}
+    steps = tuple(
+        ev.StepDecl(id=name, kind="function", needs=node.needs) for name, node in nodes.items()
+    )
+    Graph(steps)  # before the log is touched: what is wrong with it is an error of the caller's
+    started = ev.Started(project=job_id, steps=steps, concurrency=concurrency, timeout_s=timeout_s)
+    emitter = events if isinstance(events, EventEmitter) else EventEmitter(events)
+    ours = not emitter.is_open
+    policy = Policy(concurrency=concurrency, keep_going=keep_going)
     try:
-        return await _run(dag, job_id, context, emitter, concurrency, timeout_s, resume, keep_going)
+        return await _run(nodes, job_id, context, emitter, policy, started, resume=resume)
     finally:
-        if own:
+        if ours:
             emitter.close()
 
 
 async def _run(
-    dag: DAG,
+    nodes: dict[str, Node],
     job_id: str,
     context: Any,
     emitter: EventEmitter,
-    concurrency: int,
-    timeout_s: float | None,
+    policy: Policy,
+    started: ev.Started,
+    *,
     resume: bool,
-    keep_going: bool,
 ) -> dict[str, StepResult]:
-    nodes = {
-        node.id: Node(
-            fn=node.fn,
-            needs=tuple(dict.fromkeys(node.needs)),
-            key=node.key,
-            timeout_s=node.timeout_s,
-            retry=node.retry,
-        )
-        for node in dag.nodes.values()
-    }
-    steps = [
-        ev.StepDecl(id=name, kind="function", needs=node.needs) for name, node in nodes.items()
-    ]
     folder = os.path.dirname(os.path.abspath(emitter.path))
     blobs = BlobStore(os.path.join(folder, "artifacts"))
-    emitter.for_job(job_id)
-    log = emitter.log
+    log = emitter.for_job(job_id)
+    emitter.sync()  # opens it: a log that can't be written stops the run before it begins
     state = JobState(job_id=job_id)
     if resume:
-        state = fold_job(emitter.path, blobs, job_id=job_id)
-    started = ev.Started(
-        project=job_id,
-        steps=tuple(steps),
-        concurrency=concurrency,
-        timeout_s=timeout_s,
-    )
-    journal = Journal(log, state, written=as_written(blobs))
-    work = FunctionWork(nodes, context, blobs, folder, concurrency, job_id)
+        state = fold_job(emitter.path, blobs, job_id=job_id, graphs=False)
+    work = FunctionWork(nodes, context, blobs, folder, job_id)
     runner = Runner(
-        journal, work, Policy(concurrency=concurrency, keep_going=keep_going), timeout_s=timeout_s
+        Journal(log, state, written=as_written(blobs)), work, policy, timeout_s=started.timeout_s
     )
-    await runner.drive(started)
+    try:
+        await runner.drive(started)
+    finally:
+        work.close()
     return {name: _result(name, state, work) for name in nodes}
+
+
+def _node(node: DAGNode) -> Node:
+    """Return a node as it will be run.
+
+    Raises:
+        UsageError: its needs, its key or its limit are of the wrong kind.
+    """
+    _check_limit(node.timeout_s, f"the timeout_s of step {node.id}")
+    if isinstance(node.needs, str):
+        raise UsageError(
+            f"the needs of step {node.id} must be a list of ids, not the text {node.needs!r}",
+            hint=f"write needs=[{node.needs!r}]",
+        )
+    if node.key is not None:
+        try:
+            encode_output(node.id, node.key)
+        except StepError as error:
+            cause = error.message.partition(": ")[2]
+            raise UsageError(
+                f"the key of step {node.id} is no JSON value: {cause}", hint=error.hint
+            ) from error
+    return Node(
+        fn=node.fn,
+        needs=tuple(dict.fromkeys(node.needs)),
+        key=node.key,
+        timeout_s=node.timeout_s,
+        retry=node.retry,
+    )
+
+
+def _check_limit(seconds: float | None, what: str) -> None:
+    if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+        raise UsageError(
+            f"{what} must be a number of seconds above 0, not {seconds}",
+            hint="leave it out, or give None, for no limit",
+        )
 
 
 _STATUS: Mapping[StepStatus, str] = {

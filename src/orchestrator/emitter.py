@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -11,13 +12,18 @@ from typing import Any, Self
 from eventlog import Durability, Event, Log, read_dicts
 
 from . import events as ev
+from . import fence
 from .journal import line_fields
+
+_Fields = Callable[[Any], dict[str, str]]
 
 
 class EventEmitter:
     """Writes events to a log of its own.
 
-    The log is opened, and locked, by the first event and not before.
+    The log is opened, and locked, by the first event and not before. Threads may share an
+    emitter. What a step of `run_dag` emits carries its job's id, and is refused once the
+    step's attempt is over.
 
     Args:
         path: the log file; its folder is made if it is not there.
@@ -28,7 +34,8 @@ class EventEmitter:
         self.path = os.fspath(path)
         self.job_id = job_id
         self._log: Log | None = None
-        self._fields: Callable[[Any], dict[str, str]] = line_fields(job_id)
+        self._mutex = threading.RLock()
+        self._fields: _Fields = line_fields(job_id)
 
     @property
     def log(self) -> Log:
@@ -37,20 +44,38 @@ class EventEmitter:
         Raises:
             EventLogError: it can't be opened.
         """
-        if self._log is None:
-            folder = os.path.dirname(self.path)
-            if folder:
-                os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._log = Log(self.path, fields=self._of, durability=Durability.GROUP)
-        return self._log
+        with self._mutex:
+            if self._log is None:
+                folder = os.path.dirname(self.path)
+                if folder:
+                    os.makedirs(folder, mode=0o700, exist_ok=True)
+                self._log = Log(self.path, fields=self._of, durability=Durability.GROUP)
+            return self._log
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the log is open, and so locked."""
+        return self._log is not None
 
     def _of(self, event: Any) -> dict[str, str]:
         return self._fields(event)
 
-    def for_job(self, job_id: str) -> None:
-        """Let the lines that follow say `job_id`."""
-        if job_id != self.job_id:
-            self.job_id, self._fields = job_id, line_fields(job_id)
+    def _append(
+        self, fields: _Fields, *events: Event | Mapping[str, Any], time_ns: int | None = None
+    ) -> range:
+        with self._mutex:
+            usual, self._fields = self._fields, fields
+            try:
+                return self.log.append(*events, time_ns=time_ns)
+            finally:
+                self._fields = usual
+
+    def for_job(self, job_id: str) -> JobLog:
+        """Return the log as one job writes it; what is emitted from now on says `job_id` too."""
+        with self._mutex:
+            if job_id != self.job_id:
+                self.job_id, self._fields = job_id, line_fields(job_id)
+        return JobLog(self, job_id)
 
     def emit(self, event: Event | Mapping[str, Any]) -> int:
         """Append one event and return its seq; on return it is durable.
@@ -59,11 +84,18 @@ class EventEmitter:
 
         Raises:
             ValueError: a mapping without a `type`.
+            AttemptOver: by a step whose attempt timed out, was cancelled or has returned.
             EventLogError: it can't be encoded or written.
         """
         if not isinstance(event, Event) and not isinstance(event.get("type"), str):
             raise ValueError("an event needs a 'type', a string such as 'step.started'")
-        return self.log.append(event)[0]
+        attempt = fence.current()
+        with self._mutex:
+            fence.check("emit an event")
+            fields = self._fields
+            if attempt is not None and attempt.job_id != self.job_id:
+                fields = line_fields(attempt.job_id)
+            return self._append(fields, event)[0]
 
     # --- one method per event ------------------------------------------------------------------
 
@@ -121,11 +153,16 @@ class EventEmitter:
         data = {"path": os.fspath(result["path"]), **{name: result[name] for name in names}}
         return self.emit(ev.FileWritten(step=step, data=ev.Written(**data)))
 
+    def sync(self) -> None:
+        """Open the log if it is not, and return when all that was emitted is on the disk."""
+        self.log.sync()
+
     def close(self) -> None:
         """Let go of the log; the next event opens it again."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        with self._mutex:
+            log, self._log = self._log, None
+            if log is not None:
+                log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +174,33 @@ class EventEmitter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class JobLog:
+    """An emitter's log as one job writes it, whatever other jobs share it.
+
+    Args:
+        emitter: whose log it is.
+        job_id: what each line says.
+    """
+
+    def __init__(self, emitter: EventEmitter, job_id: str) -> None:
+        self._emitter = emitter
+        self._fields: _Fields = line_fields(job_id)
+
+    @property
+    def next_seq(self) -> int:
+        """The seq that the next event gets."""
+        return self._emitter.log.next_seq
+
+    @property
+    def head(self) -> str:
+        """The sum of the last line."""
+        return self._emitter.log.head
+
+    def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
+        """Append in one batch, as `Log.append` does."""
+        return self._emitter._append(self._fields, *events, time_ns=time_ns)  # noqa: SLF001 - its own
 
 
 @contextmanager

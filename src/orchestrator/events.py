@@ -366,15 +366,24 @@ AnyJobEvent = (
 
 Level = Literal["INFO", "WARN", "ERROR"]
 
+_LEVELS: dict[str, Level] = {
+    "step.failed": "ERROR",
+    "job.failed": "ERROR",
+    "step.retrying": "WARN",
+    "step.interrupted": "WARN",
+    "step.invalidated": "WARN",
+    "log.recovered": "WARN",
+}
+"""Of the types whose lines are not INFO."""
+
 
 def level_of(event: Event) -> Level:
     """Return the level that a line of this event carries."""
-    match event:
-        case StepFailed() | JobFailed():
-            return "ERROR"
-        case StepRetrying() | StepInterrupted() | StepInvalidated() | LogRecovered():
-            return "WARN"
-        case LLMResponse(data=data) if data.success is False:
-            return "WARN"
-        case _:
-            return "INFO"
+    if isinstance(event, LLMResponse) and event.data.success is False:
+        return "WARN"
+    return level_of_type(event.__struct_config__.tag)
+
+
+def level_of_type(name: object) -> Level:
+    """Return the level of a line of this type, where only the type is known."""
+    return _LEVELS.get(name, "INFO") if isinstance(name, str) else "INFO"

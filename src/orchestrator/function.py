@@ -6,21 +6,25 @@ import functools
 import hashlib
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from .blobs import BlobStore
 from .errors import FailureKind, StepError
 from .events import FileRef
+from .fence import Fence
 from .filestore import FileStore
 from .outputs import Outputs
-from .retry import RetryPolicy
+from .retry import RetryPolicy, own_code
 from .state import JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result
+from .threads import Threads
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +47,6 @@ class FunctionWork:
         context: handed to every function.
         blobs: for outputs too large for a line.
         folder: where the job's files are.
-        concurrency: how many threads there may be.
         job_id: the job's.
     """
 
@@ -53,23 +56,24 @@ class FunctionWork:
         context: Any,
         blobs: BlobStore,
         folder: str,
-        concurrency: int,
         job_id: str,
     ) -> None:
         self._nodes = nodes
         self._context = context
         self._outputs = Outputs(blobs)
-        self._folder = folder
         self._store = FileStore(os.path.join(folder, "outputs"))
-        self._threads = anyio.CapacityLimiter(concurrency)
+        self._threads = Threads()
         self._job_id = job_id
-        self._sources: dict[Callable[..., Any], str] = {}
-        self._results: dict[str, Any] = {}
+        self._versions = _Versions()
+
+    def close(self) -> None:
+        """Let go of the threads; one that still runs ends when its function returns."""
+        self._threads.close()
 
     def prepare(self, name: str, state: JobState) -> Prepared:
         """Return the function's source as what its key depends on."""
         node = self._nodes[name]
-        parts: dict[str, Any] = {"code_version": self._source(node.fn)}
+        parts: dict[str, Any] = {"code_version": self._versions(node.fn)}
         if node.key is not None:
             parts["key"] = node.key
         needs = {}
@@ -95,22 +99,17 @@ class FunctionWork:
             publish=_publish_nothing,
         )
 
-    async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:  # noqa: ARG002 - see attempt
+    async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
         """Call the function with the context and the results of what it needs."""
         node = self._nodes[name]
         dep_results = {need: self._dep(need, success) for need, success in prepared.params.items()}
-        if _is_async(node.fn):
-            output = await node.fn(self._context, dep_results)
-        else:
-            output = await anyio.to_thread.run_sync(
-                node.fn,
-                self._context,
-                dep_results,
-                abandon_on_cancel=True,
-                limiter=self._threads,
-            )
-            if inspect.isawaitable(output):
-                output = await output
+        with Fence(self._job_id, name, attempt.number):
+            if _is_async(node.fn):
+                output = await node.fn(self._context, dep_results)
+            else:
+                output = await self._threads.run(node.fn, self._context, dep_results)
+                if inspect.isawaitable(output):
+                    output = await output
         return Result(output=output)
 
     def holds(self, success: Success) -> str:
@@ -123,7 +122,7 @@ class FunctionWork:
 
     def retry(self, name: str) -> RetryPolicy:
         """Return how the step is retried."""
-        return self._nodes[name].retry
+        return own_code(self._nodes[name].retry)
 
     def timeout_s(self, name: str) -> float | None:
         """Return the limit of one attempt in seconds."""
@@ -144,35 +143,62 @@ class FunctionWork:
             files=success.files,
         )
 
-    def _source(self, fn: Callable[..., Any]) -> str:
-        found = self._sources.get(fn) if _hashable(fn) else None
-        if found is None:
-            found = code_version(fn)
-            if _hashable(fn):
-                self._sources[fn] = found
-        return found
+
+class _Versions:
+    """Remembers what `code_version` said: closures made in a loop share one source."""
+
+    def __init__(self) -> None:
+        self._sources: dict[CodeType, str] = {}
+
+    def __call__(self, fn: Callable[..., Any]) -> str:
+        code = getattr(fn, "__code__", None) if inspect.isfunction(fn) else None
+        if code is None:
+            return code_version(fn)
+        source = self._sources.get(code)
+        if source is None:
+            source = self._sources[code] = _source(fn)
+        return _digest([*_fixed(fn), source])
 
 
 def code_version(fn: Callable[..., Any]) -> str:
-    """Return the hash of a function's source, with the arguments that a `partial` fixes.
+    """Return the hash of a function's source, its default arguments and what a `partial` fixes.
 
     Where there is no source (a builtin, code typed at a prompt) its bytecode or its name has
     to do. What a closure or a global brings is not in it: that is what a node's `key` is for.
     """
     parts: list[str] = []
     while isinstance(fn, functools.partial):
-        parts.append(repr((fn.args, sorted(fn.keywords.items()))))
+        parts.append(_shown((fn.args, sorted(fn.keywords.items()))))
         fn = fn.func
     target = fn
     if not inspect.isroutine(fn) and not inspect.isclass(fn):
         target = type(fn).__call__
+    return _digest([*parts, *_fixed(target), _source(target)])
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _source(target: Any) -> str:
     try:
-        parts.append(inspect.getsource(target))
+        return inspect.getsource(target)
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
         name = getattr(target, "__qualname__", repr(target))
-        parts.append(f"{name} {code.co_code.hex()} {code.co_consts!r}" if code else name)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return f"{name} {code.co_code.hex()} {_shown(code.co_consts)}" if code else str(name)
+
+
+def _fixed(target: Any) -> list[str]:
+    """Return the values of default arguments: `lambda c, d, i=i: …` differs by them alone."""
+    defaults = getattr(target, "__defaults__", None)
+    named = getattr(target, "__kwdefaults__", None)
+    return [_shown((defaults, named))] if defaults or named else []
+
+
+def _shown(value: Any) -> str:
+    """Return a value's `repr` without addresses, which differ from process to process."""
+    return _ADDRESS.sub("", repr(value))
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:
@@ -181,14 +207,6 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     if inspect.isroutine(fn):
         return inspect.iscoroutinefunction(fn)
     return inspect.iscoroutinefunction(type(fn).__call__)
-
-
-def _hashable(fn: Callable[..., Any]) -> bool:
-    try:
-        hash(fn)
-    except TypeError:
-        return False
-    return True
 
 
 async def _publish_nothing(folder: str) -> tuple[FileRef, ...]:

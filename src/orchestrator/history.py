@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from eventlog import Decoder, EventLogError, Line, Record, Rejected, read_lines
+from eventlog import (
+    Decoder,
+    EventInvalid,
+    EventLogError,
+    Line,
+    Record,
+    Rejected,
+    UnknownEvent,
+    read_lines,
+)
+from eventlog.codec import said_sum
+from eventlog.reader import as_dict
 
 from . import events as ev
-from .blobs import BlobStore
+from .blobs import BlobDamaged, BlobMissing, BlobStore
 from .state import JobState, evolve
 
-
-class _Owner(msgspec.Struct):
-    job_id: str = ""
+_OURS = re.compile(rb'\{"seq":[0-9]+,"ts":"([^"\\]{1,40})","level":"[A-Z]+","job_id":"([^"\\]*)",')
+"""How a sealed line begins that `journal.line_fields` had a part in."""
 
 
 def records(
@@ -26,8 +37,12 @@ def records(
     job_id: str | None = None,
     up_to: int | None = None,
     rejected: list[Rejected] | None = None,
+    graphs: bool = True,
 ) -> Iterator[Record[Any]]:
     """Yield a job's events, with the graph of a leg resolved if it was stored as a blob.
+
+    A line whose data are not as its type declares them (any program may emit a `job.started`)
+    is an UnknownEvent. A leg whose graph is gone with its blob has no steps of its own.
 
     Args:
         log_path: the log.
@@ -35,25 +50,30 @@ def records(
         job_id: only lines of this job, for a log that holds several.
         up_to: the last seq to read.
         rejected: where to note lines that can't be read; without it the first one raises.
+        graphs: False to leave every leg without steps of its own, which is all that a next leg
+            needs to know of the earlier ones.
 
     Raises:
         EventLogError: the log can't be read.
     """
-    decode: Decoder[Any] = Decoder(ev.AnyJobEvent)
-    owner = msgspec.json.Decoder(_Owner)
+    decode = _Decode(job_id)
     for line in read_lines(log_path):
         if up_to is not None and line.seq > up_to:
             return
         if not line.raw.strip():
             continue
         try:
-            if job_id is not None and owner.decode(line.raw).job_id not in (job_id, ""):
-                continue
-            yield _resolve(decode(line), blobs)
-        except (EventLogError, msgspec.DecodeError) as error:
+            record = decode(line)
+        except EventLogError as error:
             if rejected is None:
-                raise _at(error, line, log_path) from error
+                error.path = error.path or os.fspath(log_path)
+                raise
             rejected.append(Rejected(line.seq, line.offset, str(error)))
+            continue
+        if record is not None:
+            if isinstance(record.event, ev.JobStarted | ev.JobResumed):
+                record = _resolve(record, blobs if graphs else None)
+            yield record
 
 
 def fold_job(
@@ -63,32 +83,71 @@ def fold_job(
     job_id: str | None = None,
     up_to: int | None = None,
     rejected: list[Rejected] | None = None,
+    graphs: bool = True,
 ) -> JobState:
     """Return the state that a log tells; arguments and errors are those of `records`."""
     state = JobState(job_id=job_id or "")
-    for record in records(log_path, blobs, job_id=job_id, up_to=up_to, rejected=rejected):
+    for record in records(
+        log_path, blobs, job_id=job_id, up_to=up_to, rejected=rejected, graphs=graphs
+    ):
         evolve(state, record)
     return state
 
 
-def _resolve(record: Record[Any], blobs: BlobStore) -> Record[Any]:
-    event = record.event
-    if not isinstance(event, ev.JobStarted | ev.JobResumed):
-        return record
-    if not isinstance(event.data.steps, ev.BlobRef):
-        return record
-    steps = msgspec.json.decode(blobs.get(event.data.steps), type=tuple[ev.StepDecl, ...])
-    data = msgspec.structs.replace(event.data, steps=steps)
-    return msgspec.structs.replace(record, event=msgspec.structs.replace(event, data=data))
+class _Decode:
+    """Turn a line into a record, or None for another job's."""
+
+    def __init__(self, job_id: str | None) -> None:
+        self._job_id = job_id
+        self._owners = None if job_id is None else (job_id.encode(), b"")
+        self._event = msgspec.json.Decoder(ev.AnyJobEvent)
+        self._decode: Decoder[Any] = Decoder(ev.AnyJobEvent)
+
+    def __call__(self, line: Line) -> Record[Any] | None:
+        head = _OURS.match(line.raw)
+        if head is None or not line.sealed:
+            return self._any(line)
+        if self._owners is not None and head[2] not in self._owners:
+            return None
+        try:
+            event = self._event.decode(line.raw)
+        except (msgspec.DecodeError, RecursionError):  # of another type, to begin with
+            return self._any(line)
+        return Record(
+            seq=line.seq,
+            ts=head[1].decode(),
+            event=event,
+            offset=line.offset,
+            sum=said_sum(line.raw),
+        )
+
+    def _any(self, line: Line) -> Record[Any] | None:
+        value: dict[str, Any] = {}
+        try:
+            if self._job_id is not None:
+                value = as_dict(line)
+                if value.get("job_id", "") not in (self._job_id, ""):
+                    return None
+            return self._decode(line)
+        except EventInvalid:
+            value = value or as_dict(line)
+            if not isinstance(value.get("type"), str):
+                raise
+            unknown = UnknownEvent(type=value["type"], data=value.get("data"))
+            ts = str(value.get("ts", ""))
+            return Record(seq=line.seq, ts=ts, event=unknown, offset=line.offset)
 
 
-def _at(error: Exception, line: Line, log_path: str | os.PathLike[str]) -> EventLogError:
-    if isinstance(error, EventLogError):
-        error.path = error.path or os.fspath(log_path)
-        return error
-    return EventLogError(
-        f"the line can't be read: {error}",
-        path=os.fspath(log_path),
-        seq=line.seq,
-        offset=line.offset,
-    )
+def _resolve(record: Record[Any], blobs: BlobStore | None) -> Record[Any]:
+    """Put a leg's graph where a reference to it stands."""
+    data = record.event.data
+    steps: tuple[ev.StepDecl, ...] = ()
+    if blobs is not None:
+        if not isinstance(data.steps, ev.BlobRef):
+            return record
+        try:
+            steps = msgspec.json.decode(blobs.get(data.steps), type=tuple[ev.StepDecl, ...])
+        except (BlobMissing, BlobDamaged, msgspec.DecodeError):
+            steps = ()
+    data = msgspec.structs.replace(data, steps=steps)
+    return msgspec.structs.replace(record, event=msgspec.structs.replace(record.event, data=data))

@@ -9,13 +9,34 @@ the log and the journal must be dropped; the log on disk is the truth.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from eventlog import Event, Log, MemoryLog, Record
+import msgspec
+
+from eventlog import Event, Record
 from eventlog.codec import Stamper
 
-from .events import level_of
+from .events import LLMResponse, level_of, level_of_type
 from .state import JobState, evolve
+
+
+class Appendable(Protocol):
+    """What a journal writes to: a Log, a MemoryLog, or a share of one."""
+
+    @property
+    def next_seq(self) -> int:
+        """The seq that the next event gets."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """The sum of the last line."""
+        ...
+
+    def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
+        """Append in one batch and return the seqs; durable on return."""
+        ...
 
 
 class Journal:
@@ -32,7 +53,7 @@ class Journal:
 
     def __init__(
         self,
-        log: Log | MemoryLog,
+        log: Appendable,
         state: JobState,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -47,6 +68,7 @@ class Journal:
         self._stamp = Stamper()
         self._staged: list[Event] = []
         self._records: list[Record[Event]] = []
+        self._first = 0
         self._time_ns = 0
         self._written = written
         self.listen = listen
@@ -54,15 +76,13 @@ class Journal:
     def stage(self, *events: Event) -> None:
         """Let the state take the events in; they are not written yet."""
         if not self._staged:
-            self._time_ns = self._clock()
+            self._time_ns, self._first = self._clock(), self.log.next_seq
         ts = self._stamp(self._time_ns)
         at_s = self.monotonic()
         for event in events:
-            seq = self.log.next_seq + len(self._staged)
-            record = Record(seq=seq, ts=ts, event=event, offset=0)
+            record = Record(seq=self._first + len(self._staged), ts=ts, event=event, offset=0)
             self._staged.append(event if self._written is None else self._written(event))
-            if self.listen is not None:
-                self._records.append(record)
+            self._records.append(record)
             evolve(self.state, record, at_s)
 
     def commit(self) -> None:
@@ -74,12 +94,21 @@ class Journal:
         if not self._staged:
             return
         staged, self._staged = self._staged, []
-        self.log.append(*staged, time_ns=self._time_ns)
+        records, self._records = self._records, []
+        seqs = self.log.append(*staged, time_ns=self._time_ns)
+        if seqs.start != self._first:
+            records = self._moved(records, seqs.start - self._first)
         self.state.sum = self.log.head
         if self.listen is not None:
-            records, self._records = self._records, []
             for record in records:
                 self.listen(record)
+
+    def _moved(self, records: list[Record[Event]], by: int) -> list[Record[Event]]:
+        """Put right what another writer of the same log displaced between stage and commit."""
+        self.state.seq += by
+        for record in records:
+            self.state.moved(record.seq, record.event, by)
+        return [msgspec.structs.replace(record, seq=record.seq + by) for record in records]
 
     def record(self, *events: Event) -> None:
         """Stage and commit."""
@@ -87,18 +116,22 @@ class Journal:
         self.commit()
 
 
-def line_fields(job_id: str) -> Callable[[Event], dict[str, str]]:
+def line_fields(job_id: str) -> Callable[[Event | Mapping[str, Any]], dict[str, str]]:
     """Return what every line of a job's log carries before the event's own members."""
-    cache: dict[str, dict[str, str]] = {}
+    by_level: dict[str, dict[str, str]] = {}
+    by_type: dict[type, dict[str, str]] = {}
 
-    def fields(event: Event | dict[str, str]) -> dict[str, str]:
+    def fields(event: Event | Mapping[str, Any]) -> dict[str, str]:
+        found = by_type.get(type(event))
+        if found is not None:
+            return found
         if not isinstance(event, Event):
-            given = {"level": "INFO", "job_id": job_id}
+            given = {"level": level_of_type(event.get("type")), "job_id": job_id}
             return {name: value for name, value in given.items() if name not in event}
         level = level_of(event)
-        found = cache.get(level)
-        if found is None:
-            found = cache[level] = {"level": level, "job_id": job_id}
+        found = by_level.setdefault(level, {"level": level, "job_id": job_id})
+        if not isinstance(event, LLMResponse):  # its level is in its data
+            by_type[type(event)] = found
         return found
 
     return fields

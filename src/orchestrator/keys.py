@@ -65,11 +65,11 @@ def encode_output(step: str, output: Any) -> bytes:
     from eventlog.errors import EventInvalid
 
     try:
-        encode_members({"output": output})
+        encode_members({"data": {"output": output}})  # as deep as it will stand in its line
         return canonical(output)
     except (EventInvalid, TypeError, ValueError, RecursionError) as error:
         cause = error.message if isinstance(error, EventInvalid) else str(error)
-        cause = cause.removeprefix("an event can't be encoded: ").replace("$.output", "$", 1)
+        cause = cause.removeprefix("an event can't be encoded: ").replace("$.data.output", "$", 1)
         raise StepError(
             f"the output of step {step} is no JSON value: {cause}",
             kind=FailureKind.OUTPUT,

@@ -12,8 +12,10 @@ from .events import BlobRef
 from .state import Success
 
 INLINE_MAX_BYTES = 16 << 10
-CACHED = 64
+CACHED_BYTES = 64 << 20
 """Large outputs kept in memory for the steps that come next; others are read again."""
+
+_SCALARS = (str, int, float, bool, type(None))
 
 
 class Outputs:
@@ -25,33 +27,39 @@ class Outputs:
 
     def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
-        self._recent: OrderedDict[str, Any] = OrderedDict()
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._recent_bytes = 0
 
     def keep(self, output: Any, encoded: bytes) -> Any:
-        """Return the output itself, or a blob's reference; a blob is durable on return.
+        """Return the output as a reader of the log will see it, or a blob's reference.
 
-        An output that looks like a reference is stored as a blob, so that it can't be mistaken.
+        A blob is durable on return. An output that looks like a reference is stored as a blob,
+        so that it can't be mistaken.
         """
-        looks_like_ref = isinstance(output, dict) and "$blob" in output
-        if len(encoded) <= INLINE_MAX_BYTES and not looks_like_ref:
-            return output
+        if len(encoded) <= INLINE_MAX_BYTES:
+            value = copy_of(output)
+            if not (isinstance(value, dict) and "$blob" in value):
+                return value
         ref = self.blobs.put(encoded)
-        self._remember(ref.blob, msgspec.json.decode(encoded))
+        self._remember(ref.blob, encoded)
         return msgspec.to_builtins(ref)
 
     def load(self, output: Any) -> Any:
-        """Return the real output of what an event carries.
+        """Return the real output of what an event carries: a copy, which the caller may change.
 
         Raises:
             BlobMissing, BlobDamaged: it was a blob and is not there any more.
         """
         ref = as_ref(output)
         if ref is None:
-            return output
-        if ref.blob not in self._recent:
-            self._remember(ref.blob, msgspec.json.decode(self.blobs.get(ref)))
-        self._recent.move_to_end(ref.blob)
-        return self._recent[ref.blob]
+            return copy_of(output)
+        encoded = self._recent.get(ref.blob)
+        if encoded is None:
+            encoded = self.blobs.get(ref)
+            self._remember(ref.blob, encoded)
+        else:
+            self._recent.move_to_end(ref.blob)
+        return msgspec.json.decode(encoded)
 
     def holds(self, success: Success) -> str:
         """Return why the output can't be had any more, or nothing."""
@@ -60,14 +68,28 @@ class Outputs:
             return f"its output {ref.blob} is gone from artifacts/, or changed"
         return ""
 
-    def _remember(self, blob: str, value: Any) -> None:
-        self._recent[blob] = value
-        while len(self._recent) > CACHED:
-            self._recent.popitem(last=False)
+    def _remember(self, blob: str, encoded: bytes) -> None:
+        if blob in self._recent or len(encoded) > CACHED_BYTES:
+            return
+        self._recent[blob] = encoded
+        self._recent_bytes += len(encoded)
+        while self._recent_bytes > CACHED_BYTES:
+            _, dropped = self._recent.popitem(last=False)
+            self._recent_bytes -= len(dropped)
+
+
+def copy_of(value: Any) -> Any:
+    """Return a value as plain JSON makes it: lists for tuples, string keys, nothing shared."""
+    if value is None or type(value) in _SCALARS:
+        return value
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def as_ref(output: Any) -> BlobRef | None:
     """Return the reference that an event carries in place of an output, if it is one."""
-    if isinstance(output, dict) and "$blob" in output:
+    if not isinstance(output, dict) or "$blob" not in output:
+        return None
+    try:
         return msgspec.convert(output, BlobRef)
-    return None
+    except msgspec.ValidationError:
+        return None  # another program's value: we store what looks like this as a blob

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from itertools import islice
 
 import msgspec
 
 from . import events as ev
 from .state import JobState, JobStatus, StepStatus, Success
+
+TOLD = 100
+"""Failures that the end of a job repeats; each is in its own `step.failed`."""
+TOLD_TEXT = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +42,7 @@ def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
     if stopped:
         return Plan(verdict=None if state.running else JobStatus.FAILED)
     free = policy.concurrency - len(state.running)
-    due = [name for at_s, name in state.retries if at_s <= now_s][: max(free, 0)]
+    due = _due(state.retries, now_s, free)
     starts = (*due, *islice(state.ready, max(free - len(due), 0)))
     if starts:
         return Plan(starts=starts)
@@ -45,6 +50,21 @@ def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
         later = state.retries and free > 0
         return Plan(wake_after_s=max(state.retries[0][0] - now_s, 0.0) if later else None)
     return Plan(verdict=JobStatus.FAILED if state.open_steps else JobStatus.SUCCEEDED)
+
+
+def _due(retries: list[tuple[float, str]], now_s: float, limit: int) -> list[str]:
+    """Return who may be tried again now, the longest due first, without emptying the heap."""
+    found: list[str] = []
+    places = [(retries[0], 0)] if retries else []
+    while places and len(found) < limit:
+        (at_s, name), place = heapq.heappop(places)
+        if at_s > now_s:
+            break
+        found.append(name)
+        for below in (2 * place + 1, 2 * place + 2):
+            if below < len(retries):
+                heapq.heappush(places, (retries[below], below))
+    return found
 
 
 def reusable(state: JobState, name: str, key: str) -> Success | None:
@@ -90,7 +110,7 @@ def closing(
             ev.StepSkipped(step=name, data=ev.Skip(reason=why))
             for name, why in _not_run(state).items()
         ]
-    ended = ev.Ended(duration_s=duration_s, failures=tuple(state.failures), reason=reason)
+    ended = ev.Ended(duration_s=duration_s, failures=_told(state.failures), reason=reason)
     match verdict:
         case JobStatus.SUCCEEDED:
             return [ev.JobSucceeded(data=ended)]
@@ -98,6 +118,16 @@ def closing(
             return [ev.JobCancelled(data=ended)]
         case _:
             return [*skipped, ev.JobFailed(data=ended)]
+
+
+def _told(failures: list[ev.Failure]) -> tuple[ev.Failure, ...]:
+    """Return what the last event repeats of the failures: it is a line, and a line has a limit."""
+    return tuple(
+        msgspec.structs.replace(
+            failure, message=failure.message[:TOLD_TEXT], hint=failure.hint[:TOLD_TEXT]
+        )
+        for failure in failures[:TOLD]
+    )
 
 
 def _not_run(state: JobState) -> dict[str, str]:

@@ -85,6 +85,18 @@ NO_RETRY = RetryPolicy(max_attempts=1)
 """For the user's own commands and functions, where a spec says nothing."""
 
 
+def own_code(policy: RetryPolicy) -> RetryPolicy:
+    """Return how the user's own code is retried by a policy that was asked for.
+
+    Where it names no kinds, it means what that code fails with too: exceptions and exit codes.
+    """
+    if policy.on is not None or policy.max_attempts == 1:
+        return policy
+    kinds = [kind for kind, retried in RETRIED.items() if retried]
+    own = (FailureKind.EXCEPTION, FailureKind.EXIT)
+    return msgspec.structs.replace(policy, on=(*kinds, *own))
+
+
 def delay_s(
     policy: RetryPolicy,
     attempt: int,

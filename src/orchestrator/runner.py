@@ -16,11 +16,11 @@ import anyio
 import anyio.abc
 import msgspec
 
-from eventlog import Event
+from eventlog import Event, EventLogError
 
 from . import events as ev
-from .attempt import Launch, carry_out
-from .errors import FailureKind, OrchestratorError, StepError
+from .attempt import Launch, carry_out, failed_before
+from .errors import FailureKind, OrchestratorError
 from .journal import Journal
 from .keys import part_hashes, step_key
 from .plan import Plan, Policy, closing, decide, opening, reusable
@@ -30,6 +30,10 @@ from .work import Work
 
 STOP_WAIT_S = 5.0
 """How long a stopped leg waits for its attempts to clean up before it records the end."""
+
+NEEDS_TOLD = 1000
+"""A step that needs more leaves them out of its `step.started`: a line has a limit, and the
+graph in the job's first event has them all."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,15 +93,39 @@ class Runner:
         state = self._journal.state
         self._begun_s = self._journal.monotonic()
         self._journal.stage(*opening(state, started))
-        async with anyio.create_task_group() as attempts:
-            try:
-                while not state.finished:
-                    await self._turn(attempts)
-            except BaseException:
-                self._abort = True
-                attempts.cancel_scope.cancel()
+        ended_by: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as attempts:
+                try:
+                    while not state.finished:
+                        await self._turn(attempts)
+                except BaseException as error:
+                    ended_by = error
+                    self._abort = True
+                    attempts.cancel_scope.cancel()
+                    raise
+        except BaseException as error:
+            if ended_by is None:
                 raise
+            if isinstance(ended_by, anyio.get_cancelled_exc_class()):
+                self._record_cancelled(ended_by)
+            # The task group may have wrapped it: callers are told the one thing that happened.
+            if error is not ended_by:
+                raise ended_by from None
+            raise
         return state
+
+    def _record_cancelled(self, cause: BaseException) -> None:
+        """Record that the caller gave up (Ctrl-C too): it waits for nothing any more."""
+        if self._journal.state.finished:
+            return
+        why = self._stop or Stop(verdict=JobStatus.CANCELLED, reason="cancelled by its caller")
+        self._stop = why
+        try:
+            self._stage_stop(why)
+            self._journal.commit()
+        except EventLogError as error:
+            cause.add_note(f"the cancellation could not be recorded: {error}")
 
     async def _turn(self, attempts: anyio.abc.TaskGroup) -> None:
         journal = self._journal
@@ -130,14 +158,18 @@ class Runner:
 
     def _advance(self, launches: list[Launch]) -> Plan:
         """Decide until nothing more can start; a step that is skipped makes others ready."""
+        state = self._journal.state
         while True:
-            plan = decide(self._journal.state, self._journal.monotonic(), self._policy)
+            plan = decide(state, self._journal.monotonic(), self._policy)
             if not plan.starts:
                 return plan
             for name in plan.starts:
+                failed = len(state.failures)
                 launch = self._begin(name)
                 if launch is not None:
                     launches.append(launch)
+                elif len(state.failures) > failed:
+                    break  # a failure may mean that nothing more starts
 
     def _begin(self, name: str) -> Launch | None:
         """Prepare a step, and stage that it was skipped, failed at once, or started."""
@@ -148,7 +180,7 @@ class Runner:
             kind = state.graph.steps[name].kind
             key = step_key(kind, prepared.parts, _need_hashes(state, name))
         except OrchestratorError as error:
-            self._journal.stage(_failed_before(name, step.attempt, error))
+            self._journal.stage(failed_before(name, step.attempt + 1, error))
             return None
         if not step.tries and prepared.reusable and self._reuse(name, key):
             return None
@@ -159,13 +191,14 @@ class Runner:
         idempotency_key = hashlib.sha256(
             f"{state.job_id}/{name}/{key}/{ordinal}".encode()
         ).hexdigest()[:32]
+        needs = state.graph.needs[name]
         self._journal.stage(
             ev.StepStarted(
                 step=name,
                 data=ev.StepStart(
                     attempt=number,
                     kind=kind,
-                    needs=tuple(state.graph.needs[name]),
+                    needs=needs if len(needs) <= NEEDS_TOLD else (),
                     key=key,
                     parts=part_hashes(prepared.parts),
                     idempotency_key=idempotency_key,
@@ -213,25 +246,13 @@ class Runner:
         self._wake.set()
 
     async def _attempt(self, launch: Launch) -> None:
-        scope = self._scopes[launch.step]
-        outcome: Event | None = None
         try:
-            with scope:
+            with self._scopes[launch.step]:
                 outcome = await carry_out(self._work, launch, self._journal.monotonic)
-        except anyio.get_cancelled_exc_class():
-            if scope.cancel_called or self._abort:
-                raise
-            # The step's own task was cancelled from within: that is a failure of the step.
-            outcome = _failed_before(
-                launch.step,
-                launch.attempt.number - 1,
-                StepError("the step was cancelled from within", kind=FailureKind.CANCELLED),
-            )
+                self._report((outcome,), None)
         finally:
             del self._scopes[launch.step]
             self._wake.set()
-        if outcome is not None:
-            self._report((outcome,), None)
 
     async def _arrivals(self, wake_after_s: float | None) -> None:
         """Wait for a report, a stop, a retry that is due, or the leg's limit."""
@@ -258,6 +279,13 @@ class Runner:
             self._wake = anyio.Event()
             with anyio.move_on_after(give_up_s - self._journal.monotonic()):
                 await self._wake.wait()
+        acknowledged = self._stage_stop(why)
+        self._journal.commit()
+        for waiting in acknowledged:
+            waiting.set()
+
+    def _stage_stop(self, why: Stop) -> list[anyio.Event]:
+        """Stage what has come in, what became of each attempt under way, and the end."""
         acknowledged = self._take_in()
         state = self._journal.state
         for name in list(state.running):
@@ -271,9 +299,7 @@ class Runner:
                 note = ev.Note(reason=why.reason, attempt=attempt)
                 self._journal.stage(ev.StepInterrupted(step=name, data=note))
         self._stage_end(why.verdict, why.reason)
-        self._journal.commit()
-        for waiting in acknowledged:
-            waiting.set()
+        return acknowledged
 
     def _stage_end(self, verdict: JobStatus, reason: str) -> None:
         duration_s = round(self._journal.monotonic() - self._begun_s, 6)
@@ -287,12 +313,3 @@ def _need_hashes(state: JobState, name: str) -> list[str]:
         assert success is not None, "a step is ready only when all it needs has succeeded"
         hashes.append(success.output_sha256)
     return hashes
-
-
-def _failed_before(name: str, attempt: int, error: OrchestratorError) -> ev.StepFailed:
-    kind = error.kind if isinstance(error, StepError) else FailureKind.EXCEPTION
-    message = error.message if not error.place else f"{error.message} ({error.place})"
-    return ev.StepFailed(
-        step=name,
-        data=ev.StepFault(attempt=attempt + 1, kind=kind, message=message, hint=error.hint),
-    )

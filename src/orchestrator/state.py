@@ -155,6 +155,13 @@ class JobState(msgspec.Struct, kw_only=True):
             self.open_steps += 1
         return found
 
+    def moved(self, seq: int, event: Any, by: int) -> None:
+        """Take in that `event`, folded as `seq`, got a seq that is higher by `by`."""
+        if isinstance(event, ev.StepSucceeded):
+            step = self.steps[event.step]
+            if step.success is not None and step.success.seq == seq:
+                step.success = msgspec.structs.replace(step.success, seq=seq + by)
+
     @property
     def finished(self) -> bool:
         """Whether the current leg has ended."""
@@ -235,11 +242,12 @@ def _anew(earlier: StepState | None) -> StepState:
 
 def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
-    before = {} if fresh else {**state.former, **state.steps}
+    before: dict[str, StepState] = {}
     if fresh:
         state.past, state.published, state.files = {}, {}, {}
     else:
-        for name, step in before.items():
+        before = {**state.former, **state.steps}
+        for name, step in state.steps.items():
             if step.success is not None and step.status in DONE:
                 state.past[name] = step.success
     if fresh or not state.started_at:
@@ -275,6 +283,8 @@ def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> No
     state.ready.pop(name, None)
     if step.status is StepStatus.WAITING:
         _wait_no_more(state, name)
+    if step.status in DONE:  # another writer's log: ours starts no step twice in a leg
+        state.open_steps += 1
     state.running[name] = None
     step.status = StepStatus.RUNNING
     step.attempt = data.attempt or step.attempt + 1
@@ -312,6 +322,8 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault) -> None:
     step = state.step(name)
     state.running.pop(name, None)
     state.ready.pop(name, None)
+    if step.status is StepStatus.WAITING:
+        _wait_no_more(state, name)
     step.status, step.fault = StepStatus.FAILED, data
     state.totals.work_s += data.duration_s
     step.work_s += data.duration_s
@@ -343,6 +355,8 @@ def _step_skipped(state: JobState, name: str, data: ev.Skip) -> None:
     success = state.past.pop(source, None) if source else None
     if success is None:
         state.ready.pop(name, None)
+        if step.status is StepStatus.WAITING:
+            _wait_no_more(state, name)
         if step.status not in DONE:
             step.status = StepStatus.SKIPPED
         return
@@ -358,12 +372,14 @@ def _done(state: JobState, name: str, status: StepStatus, success: Success) -> N
     step = state.step(name)
     state.ready.pop(name, None)
     state.running.pop(name, None)
-    if step.status not in DONE:
-        state.open_steps -= 1
+    already = step.status in DONE
     step.status, step.success, step.fault = status, success, None
     for file in success.files:
         state.files[file.path] = file
         state.published[file.path] = name
+    if already:
+        return
+    state.open_steps -= 1
     for dependent in state.graph.dependents.get(name, ()):
         waiting = state.steps[dependent]
         waiting.unmet -= 1
