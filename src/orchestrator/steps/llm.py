@@ -46,6 +46,11 @@ class _Params(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider
     save_as: str
 
+    @property
+    def model(self) -> str:
+        """The model as the request names it: the same in every event of a call."""
+        return str(self.call.components["model"])
+
 
 class LLMStep:
     """Calls a model; its output is `{"text": …}`, with `data` for a structured answer.
@@ -121,7 +126,7 @@ class LLMStep:
             hit = CacheHitData(
                 cache_key=call.key,
                 provider=provider.name,
-                model=entry.reply.model,
+                model=params.model,
                 from_job=entry.job_id,
                 from_seq=entry.seq,
                 tokens_in=usage.tokens_in,
@@ -135,7 +140,7 @@ class LLMStep:
         miss = CacheMissData(
             cache_key=call.key,
             provider=provider.name,
-            model=params.request.model,
+            model=params.model,
             reason=reason,
             nearest=nearest,
         )
@@ -144,7 +149,7 @@ class LLMStep:
             raise StepError(
                 f"the answer is not in the cache ({reason})",
                 kind=FailureKind.CACHE_MISS,
-                place=f"{provider.name}/{params.request.model}",
+                place=f"{provider.name}/{params.model}",
                 hint="run without --cache-only",
             )
         return await self._call(params, attempt, CacheMiss(step=attempt.step, data=miss))
@@ -155,7 +160,7 @@ class LLMStep:
         request = msgspec.json.encode(call.components)
         asked = Asked(
             provider=provider.name,
-            model=params.request.model,
+            model=params.model,
             cache_key=call.key,
             attempt=attempt.number,
             base_url=provider.base_url,
@@ -166,7 +171,7 @@ class LLMStep:
         started_s = self._monotonic()
         answered = Answered(
             provider=provider.name,
-            model=params.request.model,
+            model=params.model,
             cache_key=call.key,
             attempt=attempt.number,
             simulated=provider.simulated,
@@ -205,7 +210,7 @@ class LLMStep:
         done = msgspec.structs.replace(
             answered,
             success=True,
-            model=reply.model or answered.model,
+            response_model=reply.model if reply.model != answered.model else "",
             duration_s=duration_s,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
