@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from eventlog.codec import UNREADABLE
 from eventlog.fs import FILES, write_whole
 
 from .cacheindex import CacheIndex, Place
@@ -25,6 +26,8 @@ from .providers.base import Provider, Reply, Request
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 64 << 20
+LOOKS = 16
+"""How often the index is asked for a key's holders, when those it named before are gone."""
 
 
 class CacheMode(enum.StrEnum):
@@ -119,13 +122,16 @@ class Cache:
         own = self._load(self._folder.job_id, key)
         if own is not None:
             return own
-        for place in self._index.holders(key):
-            entry = self._load(place.job_id, key)
-            if entry is None:
+        for _ in range(LOOKS):
+            places = self._index.holders(key)
+            if not places and not self._index.reconcile():
+                return None
+            for place in places:
+                entry = self._load(place.job_id, key)
+                if entry is not None:
+                    self._write(entry)
+                    return entry
                 self._index.forget(key, place.job_id)
-                continue
-            self._write(entry)
-            return entry
         return None
 
     def store(self, entry: Entry) -> None:
@@ -203,7 +209,7 @@ def _verified(data: bytes, key: str) -> Entry | str:
     """Return the entry that the bytes hold, or why they can't be used."""
     try:
         entry = msgspec.json.decode(data, type=Entry)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return f"it can't be read: {error}"
     if entry.key != key or call_key(entry.request) != key:
         return "it answers another request"

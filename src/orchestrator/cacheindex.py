@@ -11,6 +11,8 @@ import sqlite3
 
 import msgspec
 
+from eventlog.codec import UNREADABLE
+
 from .ids import is_name
 
 HOLDERS = 8
@@ -19,11 +21,15 @@ HOLDERS = 8
 _SCHEMA = """
 create table if not exists entry (
     key text not null, job_id text not null, project text not null, step text not null,
-    parts text not null, created_at text not null, primary key (key, job_id)
+    parts text not null, created_at text not null, gone integer not null,
+    primary key (key, job_id)
 ) without rowid;
 create index if not exists nearest on entry (project, step, created_at);
-create table if not exists job (job_id text primary key) without rowid;
+create table if not exists job (
+    job_id text primary key, changed_ns integer not null
+) without rowid;
 """
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,40 +67,60 @@ class CacheIndex:
         self._reconciled = False
 
     def holders(self, key: str) -> list[Place]:
-        """Return where a key's entries are, newest first."""
-        found = self._places("where key = ? order by created_at desc, job_id desc", key)
-        if not found and not self._reconciled:
-            self._reconcile()
-            found = self._places("where key = ? order by created_at desc, job_id desc", key)
-        return found
+        """Return where a key's entries should be, the newest first."""
+        return self._places("where key = ? and not gone order by created_at desc, job_id desc", key)
 
     def nearest(self, project: str, step: str) -> Place | None:
-        """Return the newest entry of a step of a project, or None."""
+        """Return the newest entry that a step of a project ever had, cleared or not, or None."""
         found = self._places(
             "where project = ? and step = ? order by created_at desc, key", project, step
         )
         return found[0] if found else None
 
     def add(self, place: Place) -> None:
-        """Note an entry, and that its job is known."""
-        self._run("insert or ignore into job values (?)", [(place.job_id,)])
+        """Note an entry."""
         self._run(
-            "insert or replace into entry values (?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    place.key,
-                    place.job_id,
-                    place.project,
-                    place.step,
-                    msgspec.json.encode(place.parts).decode(),
-                    place.created_at,
-                )
-            ],
+            "insert or replace into entry values (?, ?, ?, ?, ?, ?, 0)",
+            (
+                place.key,
+                place.job_id,
+                place.project,
+                place.step,
+                msgspec.json.encode(place.parts).decode(),
+                place.created_at,
+            ),
         )
 
     def forget(self, key: str, job_id: str) -> None:
-        """Drop an entry that is not there any more."""
-        self._run("delete from entry where key = ? and job_id = ?", [(key, job_id)])
+        """Note that an entry is not there any more; it still explains a miss."""
+        self._run("update entry set gone = 1 where key = ? and job_id = ?", (key, job_id))
+
+    def reconcile(self) -> bool:
+        """Take in folders that are new, copied or changed; once, then return False."""
+        if self._reconciled:
+            return False
+        self._reconciled = True
+        try:
+            known = dict(self._open().execute("select job_id, changed_ns from job"))
+            with os.scandir(self._root) as entries:
+                names = [entry.name for entry in entries if is_name(entry.name)]
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
+            return False
+        except OSError:
+            return False
+        for name in names:
+            folder = os.path.join(self._root, name, ".cache")
+            try:
+                changed_ns = os.stat(folder).st_mtime_ns
+            except OSError:
+                continue
+            if known.get(name) == changed_ns:
+                continue
+            for place in _entries(folder, name):
+                self.add(place)
+            self._run("insert or replace into job values (?, ?)", (name, changed_ns))
+        return True
 
     def close(self) -> None:
         """Close the file."""
@@ -109,8 +135,8 @@ class CacheIndex:
         sql = f"select {columns} from entry {where} limit {HOLDERS}"  # noqa: S608 - our own words
         try:
             rows = self._open().execute(sql, params).fetchall()
-        except sqlite3.DatabaseError:
-            self._discard()
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
             return []
         return [
             Place(
@@ -124,12 +150,12 @@ class CacheIndex:
             for key, job_id, project, step, parts, created_at in rows
         ]
 
-    def _run(self, sql: str, rows: list[tuple[str, ...]]) -> None:
+    def _run(self, sql: str, row: tuple[str | int, ...]) -> None:
         try:
             with self._open() as db:
-                db.executemany(sql, rows)
-        except sqlite3.DatabaseError:
-            self._discard()  # it is a cache: it will be made anew
+                db.execute(sql, row)
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
@@ -143,53 +169,41 @@ class CacheIndex:
             self._db.executescript(_SCHEMA)
         return self._db
 
-    def _discard(self) -> None:
+    def _failed(self, error: sqlite3.DatabaseError) -> None:
+        """Throw the index away, unless it is only busy: what it does not know is found again."""
+        if getattr(error, "sqlite_errorcode", None) in _BUSY:
+            return
         self.close()
         self._reconciled = False
-        try:
-            os.unlink(self._path)
-        except OSError:
-            pass
-
-    def _reconcile(self) -> None:
-        """Take in the folders that the index does not know: new ones, and copied ones."""
-        self._reconciled = True
-        try:
-            known = {job_id for (job_id,) in self._open().execute("select job_id from job")}
-            with os.scandir(self._root) as entries:
-                names = [e.name for e in entries if is_name(e.name) and e.name not in known]
-        except (OSError, sqlite3.DatabaseError):
-            return
-        for name in names:
-            places = self._entries_of(name)
-            if places is None:
-                continue
-            for place in places:
-                self.add(place)
-            self._run("insert or ignore into job values (?)", [(name,)])
-
-    def _entries_of(self, job_id: str) -> list[Place] | None:
-        folder = os.path.join(self._root, job_id, ".cache")
-        try:
-            names = [name for name in os.listdir(folder) if name.endswith(".json")]
-        except OSError:
-            return None
-        places = []
-        decode = msgspec.json.Decoder(_Entry).decode
-        for name in names:
+        for path in (self._path, f"{self._path}-journal"):
             try:
-                with open(os.path.join(folder, name), "rb") as file:
-                    entry = decode(file.read())
-            except (OSError, msgspec.DecodeError):
-                continue
-            places.append(
-                Place(
-                    key=entry.key,
-                    job_id=job_id,
-                    project=entry.project,
-                    step=entry.step,
-                    parts=entry.parts,
-                    created_at=entry.created_at,
-                )
+                os.unlink(path)
+            except OSError:
+                pass
+
+
+def _entries(folder: str, job_id: str) -> list[Place]:
+    """Return what a job's cache folder holds; a file that is no entry is left out."""
+    places = []
+    decode = msgspec.json.Decoder(_Entry).decode
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(".json")]
+    except OSError:
+        return []
+    for name in names:
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                entry = decode(file.read())
+        except (OSError, *UNREADABLE):
+            continue
+        places.append(
+            Place(
+                key=entry.key,
+                job_id=job_id,
+                project=entry.project,
+                step=entry.step,
+                parts=entry.parts,
+                created_at=entry.created_at,
             )
-        return places
+        )
+    return places
