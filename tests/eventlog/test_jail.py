@@ -93,7 +93,6 @@ set temp_directory = '{folder}'
 set search_path = 'pg_catalog'
 set timezone = 'Asia/Tokyo'
 pragma enable_profiling
-pragma database_list
 pragma memory_limit = '100GB'
 call enable_logging()
 call pragma_version()
