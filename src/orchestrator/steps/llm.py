@@ -168,7 +168,6 @@ class LLMStep:
             simulated=provider.simulated,
         )
         await attempt.emit(miss, LLMRequest(step=attempt.step, data=asked))
-        started_s = self._monotonic()
         answered = Answered(
             provider=provider.name,
             model=params.model,
@@ -176,27 +175,34 @@ class LLMStep:
             attempt=attempt.number,
             simulated=provider.simulated,
         )
-        try:
-            # The request is stored while its answer is waited for.
-            async with beside(lambda: self._put_blob(request)):
-                reply = await provider.complete(
-                    params.request,
-                    timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
-                    idempotency_key=attempt.idempotency_key,
-                )
-        except StepError as error:
+        # The request is stored while its answer is waited for.
+        async with beside(lambda: self._put_blob(request)):
+            started_s = self._monotonic()
+            outcome = await self._complete(params, attempt)
+            duration_s = round(self._monotonic() - started_s, 6)
+        if isinstance(outcome, StepError):
             failed = msgspec.structs.replace(
                 answered,
                 success=False,
-                duration_s=round(self._monotonic() - started_s, 6),
-                kind=str(error.kind),
-                message=error.message,
+                duration_s=duration_s,
+                kind=str(outcome.kind),
+                message=outcome.message,
             )
             await attempt.emit(LLMResponse(step=attempt.step, data=failed))
-            raise
-        duration_s = round(self._monotonic() - started_s, 6)
-        await self._keep(params, attempt, reply, answered, duration_s)
-        return reply
+            raise outcome
+        await self._keep(params, attempt, outcome, answered, duration_s)
+        return outcome
+
+    async def _complete(self, params: _Params, attempt: Attempt) -> Reply | StepError:
+        """Return the reply, or why there is none: both are recorded."""
+        try:
+            return await params.provider.complete(
+                params.request,
+                timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
+                idempotency_key=attempt.idempotency_key,
+            )
+        except StepError as error:
+            return error
 
     async def _keep(
         self, params: _Params, attempt: Attempt, reply: Reply, answered: Answered, duration_s: float
