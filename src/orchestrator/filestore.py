@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from . import fence
 from .disk import (
     DirFiles,
     FileExists,
@@ -95,11 +96,13 @@ class FileStore:
 
         Raises:
             UnsafePath: if the path is not plain, or leads through a link.
+            AttemptOver: by a step of `run_dag` whose attempt is over.
             FileExists: under `create_new`.
             FileStoreError: for what the system refused; nothing is left behind.
         """
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+        fence.check("write a file")
         data = _bytes_of(content)
         names = components(os.fspath(path))
         _check_size(len(data), "/".join(names))
