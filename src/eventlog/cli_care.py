@@ -110,7 +110,9 @@ def salvage_command(mount: Mount) -> Command:
                 emit(document(msgspec.to_builtins(done)), None)
             else:
                 emit(f"{done.to}\n", None)
-            say(f"{done.lines} lines, {done.bytes} bytes copied; {done.bytes_left} bytes left out")
+            say(
+                f"copied: {done.lines} lines, {done.bytes} bytes; left out: {done.bytes_left} bytes"
+            )
             if done.reason:
                 say(f"  because {done.reason}")
 

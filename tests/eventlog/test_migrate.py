@@ -323,6 +323,30 @@ def test_wherever_a_crash_comes_the_log_is_whole_and_a_second_run_finishes(tmp_p
         assert kept(path).read_bytes() == OLD
 
 
+def test_the_new_log_is_on_the_disk_before_it_takes_the_old_ones_place(log):
+    calls = []
+
+    class Recording(Files):
+        def sync(self, fd):
+            calls.append("sync")
+            super().sync(fd)
+
+        def sync_dir(self, path):
+            calls.append("sync_dir")
+            super().sync_dir(path)
+
+        def link(self, old, new):
+            calls.append("link")
+            super().link(old, new)
+
+        def rename(self, old, new):
+            calls.append("rename")
+            super().rename(old, new)
+
+    migrate(log, files=Recording())
+    assert calls == ["sync", "link", "sync_dir", "rename", "sync_dir"]
+
+
 def test_without_hard_links_the_old_log_is_copied(log):
     class NoLinks(Files):
         def link(self, old, new):
