@@ -161,7 +161,6 @@ steps:
     env: {TOPIC: "{{ inputs.topic }} {{ env.A }}"}
     cwd: sub
     timeout_s: 5
-    cache: true
   merge:
     python: tools.merge:run
     needs: fetch
@@ -185,7 +184,7 @@ outputs:
     )
     fetch, merge, tell, other = spec.steps.values()
     assert (fetch.kind, fetch.run, fetch.cwd) == ("run", "git log | head", "sub")
-    assert (fetch.timeout_s, fetch.cache) == (5.0, True)
+    assert fetch.timeout_s == 5.0
     assert (merge.kind, merge.python, merge.needs) == ("python", "tools.merge:run", ("fetch",))
     assert merge.with_ == {"log": "{{ steps.fetch.output }}", "n": 3}
     assert merge.retry == RetryPolicy(
@@ -231,7 +230,7 @@ outputs:
         ("run: x\ntimeout_s: 0", "ORC116", "0.001 to 2,592,000"),
         ("run: x\ntimeout_s: 5s", "ORC114", "must be a number"),
         ("run: x\ntimeout_s: true", "ORC114", "not a boolean"),
-        ("run: x\ncache: yes", "ORC114", "true or false"),
+        ("run: x\ncache: true", "ORC113", "cache"),
         ("run: x\nretry: {max_attempts: 0}", "ORC116", "1 to 100"),
         ("run: x\nretry: {on: [timout]}", "ORC116", "timout"),
         ("run: x\nretry: {initial_s: 60}", "ORC116", "max_s"),

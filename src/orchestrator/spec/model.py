@@ -69,7 +69,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             already in it; empty for nowhere.
         timeout_s: of one attempt; None for no limit.
         retry: None for the default of the step's kind.
-        cache: True if an equal step of another job may stand in for this one.
     """
 
     name: str
@@ -84,7 +83,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     save_as: str = ""
     timeout_s: float | None = None
     retry: RetryPolicy | None = None
-    cache: bool = False
     description: str = ""
 
     @property

@@ -58,7 +58,6 @@ STEP = {
     "save_as": TEXT,
     "timeout_s": TIMEOUT,
     "retry": MAP,
-    "cache": Field("boolean"),
     "description": TEXT,
 }
 LLM = {
@@ -95,6 +94,7 @@ RETRY_ON = tuple(
 LATER = frozenset(
     (
         "approve",
+        "cache",
         "workflow",
         "matrix",
         "for_each",
