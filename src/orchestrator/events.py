@@ -169,6 +169,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tokens_cache_write: int | None = None
     tokens_reasoning: int | None = None
     stop_reason: str | None = None
+    response_model: str = ""
+    """What answered, where it calls itself something else than `model`."""
     request_id: str | None = None
     response: BlobRef | None = None
     kind: str = ""
