@@ -44,6 +44,13 @@ def status_word(state: JobState, *, held: bool) -> str:
     return "interrupted" if state.status in (JobStatus.OPEN, JobStatus.NEW) else str(state.status)
 
 
+def step_word(status: StepStatus, *, held: bool) -> str:
+    """Return what a step is: an attempt runs only as long as its job's lock is held."""
+    if status is StepStatus.RUNNING:
+        return "running" if held else "interrupted"
+    return str(status)
+
+
 def summary(state: JobState, *, log_bytes: int) -> Summary:
     """Return a job in a line; its status is the events', without the lock."""
     totals = state.totals
@@ -66,6 +73,15 @@ def summary(state: JobState, *, log_bytes: int) -> Summary:
         sum=state.sum,
         log_bytes=log_bytes,
     )
+
+
+def shown(state: JobState, *, held: bool) -> dict[str, Any]:
+    """Return what `show` prints: the manifest, with what the lock says beside the events."""
+    document = manifest(state)
+    document["status"] = status_word(state, held=held)
+    for row in document["steps"]:
+        row["status"] = step_word(state.steps[row["step"]].status, held=held)
+    return document
 
 
 def manifest(state: JobState) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class StepStatus(enum.StrEnum):
     """What the events of this leg say of a step."""
 
     PENDING = "pending"
-    RUNNING = "running"
+    RUNNING = "started"
     WAITING = "waiting"
     SUCCEEDED = "succeeded"
     REUSED = "reused"

@@ -19,7 +19,7 @@ from ..errors import UsageError
 from ..folder import RunFolder
 from ..history import records
 from ..jobs import Jobs
-from ..report import manifest, status_word
+from ..report import shown, step_word
 from ..state import JobState
 from . import out
 
@@ -83,9 +83,7 @@ def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
     folder = jobs.find(ref)
     held = folder.held
     state = jobs.load(folder)
-    document = {**manifest(state), "status": status_word(state, held=held)}
-    if step:
-        document = _step(folder, state, step)
+    document = _step(folder, state, step, held=held) if step else shown(state, held=held)
     if as_json:
         out.document(document)
     elif step:
@@ -126,7 +124,7 @@ def _known(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
-def _step(folder: RunFolder, state: JobState, name: str) -> dict[str, Any]:
+def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[str, Any]:
     from ..blobs import BlobStore
     from ..outputs import Outputs
 
@@ -144,7 +142,7 @@ def _step(folder: RunFolder, state: JobState, name: str) -> dict[str, Any]:
         "job_id": folder.job_id,
         "step": name,
         "kind": step.kind,
-        "status": str(step.status),
+        "status": step_word(step.status, held=held),
         "attempts": step.attempt,
         "key": step.success.key if step.success else "",
         "output": Outputs(blobs).load(step.success.output) if step.success else None,
