@@ -171,7 +171,7 @@ class Problem:
 
     __slots__ = ("code", "column", "hint", "length", "line", "message")
 
-    def __init__(  # noqa: D107 - described above
+    def __init__(
         self, message: str, *, line: int, column: int, length: int = 1, hint: str = "", code: str
     ) -> None:
         self.message = message

@@ -242,7 +242,9 @@ def validate(
 @app.command()
 def init(
     folder: Annotated[str, typer.Argument(help="Where to; it is made if it is not there.")] = ".",
-    example: Annotated[str, typer.Option(help="digest, tiny, release-notes, or workflow.")] = "digest",
+    example: Annotated[
+        str, typer.Option(help="digest, tiny, release-notes, or workflow.")
+    ] = "digest",
 ) -> None:
     """Write a job to start with; nothing is ever overwritten.
 
