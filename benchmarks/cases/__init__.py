@@ -1,0 +1,12 @@
+"""The cases, in the order in which they run. A new one is a module here and a line below."""
+
+from __future__ import annotations
+
+from harness import Case
+
+from . import append, chain, diamond, fanout, read, resume, scale, startup
+
+CASES: dict[str, Case] = {
+    module.CASE.name: module.CASE
+    for module in (startup, diamond, chain, fanout, scale, resume, append, read)
+}
