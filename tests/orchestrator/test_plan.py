@@ -1,0 +1,261 @@
+import msgspec
+from given import (
+    CHAIN,
+    DIAMOND,
+    WIDE,
+    declared,
+    failed,
+    given,
+    invalidated,
+    job_failed,
+    job_resumed,
+    job_started,
+    job_succeeded,
+    not_run,
+    retrying,
+    reused,
+    started,
+    succeeded,
+    then,
+)
+
+from orchestrator import events as ev
+from orchestrator.plan import TOLD, Policy, closing, decide, opening, reusable
+from orchestrator.state import JobState, JobStatus
+
+FOUR = Policy(concurrency=4)
+ONE = Policy(concurrency=1)
+ON = Policy(concurrency=4, keep_going=True)
+
+
+def test_what_needs_nothing_starts_first():
+    assert decide(given(job_started()), 0.0, FOUR).starts == ("architect",)
+
+
+def test_a_step_starts_when_all_it_needs_has_succeeded():
+    state = given(job_started(), started("architect"), succeeded("architect"))
+    assert decide(state, 0.0, FOUR).starts == ("builder", "docs")
+
+
+def test_a_step_starts_at_once_while_others_of_its_level_still_run():
+    steps = {"slow": (), "quick": (), "after": ("quick",)}
+    state = given(job_started(steps), started("slow"), started("quick"), succeeded("quick"))
+    assert decide(state, 0.0, FOUR).starts == ("after",)
+
+
+def test_no_more_start_than_there_are_slots():
+    state = given(job_started(WIDE))
+    assert decide(state, 0.0, Policy(concurrency=3)).starts == ("a", "b", "c")
+    then(state, started("a"), started("b"))
+    assert decide(state, 0.0, Policy(concurrency=3)).starts == ("c",)
+    assert decide(state, 0.0, Policy(concurrency=2)).starts == ()
+
+
+def test_nothing_to_do_while_steps_run():
+    plan = decide(given(job_started(), started("architect")), 0.0, FOUR)
+    assert (plan.starts, plan.verdict, plan.wake_after_s) == ((), None, None)
+
+
+def test_all_done_is_success():
+    state = given(job_started({"a": ()}), started("a"), succeeded("a"))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.SUCCEEDED
+
+
+def test_no_steps_at_all_is_success():
+    assert decide(given(job_started({})), 0.0, FOUR).verdict is JobStatus.SUCCEEDED
+
+
+def test_after_a_failure_nothing_starts_and_what_runs_is_waited_for():
+    state = given(job_started(WIDE), started("a"), started("b"), failed("a"))
+    plan = decide(state, 0.0, FOUR)
+    assert (plan.starts, plan.verdict) == ((), None)
+    then(state, succeeded("b"))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
+
+
+def test_keep_going_starts_what_does_not_depend_on_the_failure():
+    steps = {"a": (), "b": (), "after-a": ("a",), "after-b": ("b",)}
+    state = given(job_started(steps), started("a"), failed("a"), started("b"), succeeded("b"))
+    assert decide(state, 0.0, ON).starts == ("after-b",)
+    then(state, started("after-b"), succeeded("after-b"))
+    assert decide(state, 0.0, ON).verdict is JobStatus.FAILED
+
+
+def test_a_retry_waits_until_it_is_due():
+    state = given(job_started({"a": ()}), started("a"))
+    then(state, retrying("a", in_s=5.0), at_s=100.0)
+    plan = decide(state, 101.0, FOUR)
+    assert (plan.starts, plan.wake_after_s, plan.verdict) == ((), 4.0, None)
+    assert decide(state, 105.0, FOUR).starts == ("a",)
+
+
+def test_retries_that_are_due_go_first_and_the_longest_due_before_the_others():
+    state = given(job_started({**WIDE, "e": (), "f": ()}))
+    then(state, *(started(name) for name in "abcd"))
+    then(state, retrying("a", 3), retrying("b", 1), retrying("c", 9), retrying("d", 2))
+    assert decide(state, 5.0, FOUR).starts == ("b", "d", "a", "e")
+    assert decide(state, 5.0, Policy(concurrency=2)).starts == ("b", "d")
+
+
+def test_no_wake_up_is_planned_for_a_retry_that_has_no_slot():
+    state = given(
+        job_started({"a": (), "b": ()}), started("a"), retrying("a", in_s=1), started("b")
+    )
+    assert decide(state, 5.0, ONE).wake_after_s is None
+
+
+def test_a_retry_that_is_waited_for_does_not_end_a_failed_job_later():
+    state = given(
+        job_started(WIDE), started("a"), retrying("a", in_s=60), started("b"), failed("b")
+    )
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
+    assert decide(state, 0.0, ON).verdict is None
+
+
+def test_deciding_changes_nothing():
+    state = given(job_started(WIDE), started("a"), retrying("a", in_s=1), started("b"))
+    before = msgspec.json.encode((list(state.ready), state.retries, list(state.running)))
+    decide(state, 9.0, FOUR)
+    assert msgspec.json.encode((list(state.ready), state.retries, list(state.running))) == before
+
+
+# --- reusable -----------------------------------------------------------------------------------
+
+
+def test_a_success_is_reusable_by_name_and_key():
+    state = given(job_started(CHAIN), succeeded("a", output=7), job_resumed(CHAIN))
+    assert reusable(state, "a", "key-a").output == 7
+
+
+def test_a_changed_key_is_not_reusable():
+    state = given(job_started(CHAIN), succeeded("a"), job_resumed(CHAIN))
+    assert reusable(state, "a", "another") is None
+
+
+def test_a_step_does_not_take_the_success_of_another_that_is_still_there():
+    state = given(job_started(WIDE), succeeded("a", key="same"), job_resumed(WIDE))
+    assert reusable(state, "b", "same") is None
+
+
+def test_a_renamed_step_is_found_by_its_key():
+    state = given(job_started({"old": ()}), succeeded("old", output=7), job_resumed({"new": ()}))
+    assert reusable(state, "new", "key-old").output == 7
+
+
+def test_each_success_is_used_once():
+    state = given(job_started({"old": ()}), succeeded("old"), job_resumed({"x": (), "y": ()}))
+    then(state, reused("x", from_step="old"))
+    assert reusable(state, "y", "key-old") is None
+
+
+def test_two_gone_names_with_one_key_serve_two_new_names():
+    state = given(job_started({"a": (), "b": ()}), succeeded("a", 1, key="k"))
+    then(state, succeeded("b", 2, key="k"), job_resumed({"x": (), "y": ()}))
+    assert reusable(state, "x", "k").output == 1
+    then(state, reused("x", from_step="a"))
+    assert reusable(state, "y", "k").output == 2
+
+
+def test_the_newest_success_of_a_name_counts():
+    state = given(job_started({"a": ()}), succeeded("a", 1, key="k1"), job_resumed({"a": ()}))
+    then(state, started("a"), succeeded("a", 2, key="k2"), job_resumed({"a": ()}))
+    assert reusable(state, "a", "k1") is None
+    assert reusable(state, "a", "k2").output == 2
+
+
+def test_a_success_survives_a_leg_that_did_not_get_to_it():
+    state = given(job_started(CHAIN), succeeded("a"), succeeded("b", output=7))
+    then(state, job_resumed(CHAIN), started("a"), failed("a"), not_run("b"), job_failed())
+    then(state, job_resumed(CHAIN))
+    assert reusable(state, "b", "key-b").output == 7
+
+
+def test_an_invalidated_success_is_not_reusable_by_any_name():
+    state = given(job_started({"old": ()}), succeeded("old"), job_resumed({"new": ()}))
+    then(state, invalidated("old"))
+    assert reusable(state, "new", "key-old") is None
+
+
+def test_a_success_without_a_key_is_never_reusable():
+    # Logs of version 1 and 2.0 have no keys: nobody knows what their results depended on.
+    keyless = ev.StepSucceeded(step="a", data=ev.StepEnd(output=7))
+    state = given(job_started({"a": ()}), keyless, job_resumed({"b": ()}))
+    assert reusable(state, "b", "") is None
+    assert reusable(state, "b", "key-a") is None
+
+
+# --- opening and closing ------------------------------------------------------------------------
+
+
+def test_a_new_job_opens_with_job_started():
+    plan = declared(DIAMOND)
+    assert opening(JobState(), plan) == [ev.JobStarted(data=plan)]
+
+
+def test_a_leg_opens_by_telling_which_attempts_were_cut_off():
+    state = given(job_started(WIDE), started("a", attempt=1), started("b", attempt=2))
+    first, second, resumed = opening(state, declared(WIDE))
+    assert [(e.step, e.data.attempt) for e in (first, second)] == [("a", 1), ("b", 2)]
+    assert isinstance(first, ev.StepInterrupted)
+    assert isinstance(resumed, ev.JobResumed)
+
+
+def test_a_finished_job_is_reopened():
+    state = given(job_started({"a": ()}), started("a"), succeeded("a"), job_succeeded())
+    assert [type(e) for e in opening(state, declared(CHAIN))] == [ev.JobResumed]
+
+
+def test_success_closes_with_one_event():
+    state = given(job_started({"a": ()}), started("a"), succeeded("a"))
+    (end,) = closing(state, JobStatus.SUCCEEDED, 1.5, "")
+    assert isinstance(end, ev.JobSucceeded)
+    assert end.data.duration_s == 1.5
+
+
+def test_cancellation_closes_with_its_reason_and_says_nothing_of_steps():
+    (end,) = closing(given(job_started(CHAIN)), JobStatus.CANCELLED, 1.0, "SIGINT")
+    assert isinstance(end, ev.JobCancelled)
+    assert end.data.reason == "SIGINT"
+
+
+def test_failure_closes_with_a_reason_for_each_step_that_was_not_run():
+    steps = {"a": (), "b": ("a",), "c": ("b",), "other": ()}
+    state = given(job_started(steps), started("a"), failed("a"))
+    *skipped, end = closing(state, JobStatus.FAILED, 1.0, "")
+    assert {e.step: e.data.reason for e in skipped} == {
+        "b": "it needs a, which failed",
+        "c": "it needs a, which failed",
+        "other": "the job stopped when a failed",
+    }
+    assert isinstance(end, ev.JobFailed)
+    assert [f.step for f in end.data.failures] == ["a"]
+
+
+def test_all_failures_are_told_at_the_end():
+    state = given(job_started(WIDE), started("a"), started("b"), failed("a"), failed("b"))
+    assert [f.step for f in closing(state, JobStatus.FAILED, 1.0, "")[-1].data.failures] == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_step_that_waited_for_another_attempt_is_told_as_not_run():
+    state = given(job_started(WIDE), started("a"), retrying("a", 60), started("b"), failed("b"))
+    skipped = closing(state, JobStatus.FAILED, 1.0, "")[:-1]
+    assert "a" in {e.step for e in skipped}
+
+
+def test_the_last_event_fits_a_line_however_many_steps_failed():
+    names = [f"s{i}" for i in range(5_000)]
+    state = given(job_started(dict.fromkeys(names, ())))
+    then(state, *(failed(name, message="\x01" * 4_000) for name in names))
+    end = closing(state, JobStatus.FAILED, 1.0, "")[-1]
+    assert len(end.data.failures) == TOLD
+    assert len(msgspec.json.encode(end)) < 900_000
+
+
+def test_a_long_chain_behind_a_failure_closes_without_recursion():
+    names = [f"s{i}" for i in range(20_000)]
+    steps = {name: names[i - 1 : i] if i else () for i, name in enumerate(names)}
+    state = given(job_started(steps), started("s0"), failed("s0"))
+    assert len(closing(state, JobStatus.FAILED, 1.0, "")) == 20_000
