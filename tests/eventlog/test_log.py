@@ -17,6 +17,7 @@ from logkit import (
     Crash,
     FaultyFiles,
     Noted,
+    SwiftFiles,
     content,
     note,
     numbers,
@@ -455,7 +456,7 @@ def test_a_log_cut_at_any_byte_opens_with_its_whole_lines_and_keeps_the_rest_asi
     ends = [line.end for line in read_lines(tmp_path / "original.jsonl")]
     for size in range(len(original)):
         put(path, original[:size])
-        with Log(path, durability=Durability.OS) as log:
+        with Log(path, files=SwiftFiles()) as log:
             recovered = log.recovered
             log.append(note(99))
         whole = sum(1 for end in ends if end <= size + 1)

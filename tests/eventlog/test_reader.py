@@ -1,0 +1,296 @@
+"""Readers: never a lock, never half a line, and nothing they don't know is lost."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+import pytest
+from logkit import Noted, content, note, put, small_log, ticking
+
+from eventlog import (
+    Event,
+    EventInvalid,
+    EventLogError,
+    Follower,
+    LineTooLong,
+    Log,
+    LogDamaged,
+    LogNotFound,
+    LogOpened,
+    Rejected,
+    UnknownEvent,
+    read,
+    read_dicts,
+    read_lines,
+)
+from eventlog.recover import READ_LIMIT
+
+
+class Counted(Event, frozen=True, kw_only=True, tag="counted"):
+    step: str
+    data: int
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "events.jsonl"
+
+
+def test_records_come_with_their_place(path):
+    with Log(path, clock=ticking()) as log:
+        log.append(note(1), Counted(step="a", data=2))
+    records = list(read(path, Noted | Counted | LogOpened))
+    assert [record.seq for record in records] == [0, 1, 2]
+    assert records[1].event == note(1)
+    assert records[2].event == Counted(step="a", data=2)
+    assert isinstance(records[0].event, LogOpened)
+    assert records[2].ts == "2023-11-14T22:13:22.000002Z"
+    assert records[2].sum == log.head
+    for record in records:
+        assert content(path)[record.offset :].startswith(b'{"seq":%d,' % record.seq)
+
+
+def test_an_unknown_type_is_kept_with_its_data(path):
+    with Log(path) as log:
+        log.append({"type": "later", "new": 1, "data": {"deep": [1, None]}}, {"type": "bare"})
+    later, bare = list(read(path, Noted))[1:]
+    assert later.event == UnknownEvent(type="later", data={"deep": [1, None]})
+    assert bare.event == UnknownEvent(type="bare", data=None)
+    assert list(read_dicts(path))[1]["new"] == 1
+
+
+def test_unknown_fields_are_no_obstacle_and_stay_in_the_line(path):
+    with Log(path, fields={"job_id": "j"}) as log:
+        log.append({"type": "counted", "step": "a", "data": 1, "extra": {"x": 2}})
+    assert list(read(path, Counted))[1].event == Counted(step="a", data=1)
+    assert list(read_dicts(path))[1]["extra"] == {"x": 2}
+
+
+def test_a_known_type_with_other_content_is_told_with_its_place(path):
+    with Log(path) as log:
+        log.append({"type": "counted", "step": "a", "data": "no number"})
+    with pytest.raises(EventInvalid) as caught:
+        list(read(path, Counted))
+    assert (caught.value.seq, caught.value.path) == (1, str(path))
+    assert "$.data" in caught.value.message
+    rejected: list[Rejected] = []
+    assert len(list(read(path, Counted, rejected=rejected))) == 1
+    assert [(r.seq, r.offset) for r in rejected] == [(1, caught.value.offset)]
+
+
+FOREIGN = [
+    b'{"type":"a","ts":"2025-10-22T10:00:00Z","data":1}',
+    b'{"type":7,"sum":42,"ts":1700000000,"data":2}',
+    b'{"type":["a"],"sum":null,"ts":null,"data":3}',
+    b'{"seq":"mine","type":"a","data":4}',
+    b"",
+    b"  \t ",
+    b'{"level":"no type"}',
+]
+
+
+def test_another_tool_s_members_may_be_anything(path):
+    put(path, b"\n".join(FOREIGN) + b"\n")
+    records = list(read(path, Noted))
+    assert [record.seq for record in records] == [0, 1, 2, 3, 6]
+    assert [record.event.type for record in records] == ["a", "", "", "a", ""]
+    assert all(isinstance(record.ts, str) for record in records)
+    assert {record.sum for record in records} == {""}
+    assert [line["seq"] for line in read_dicts(path)] == [0, 1, 2, 3, 6]
+
+
+UNREADABLE = [
+    b'{"type":"a","x":"\xff"}',
+    b'{"type":"\xff"}',
+    b'{"type":"a","data":"\xff"}',
+    b'{"type":"a","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"type":"a","other":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+    b"not json",
+    b"[1]",
+    b"17",
+    b"\0" * 600,
+    b'{"type":"a"',
+    b'{"type":"a","data":1e999}',
+    b'{"type":"a","data":' + b"9" * 5000 + b"}",
+]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("number", range(len(UNREADABLE)))
+def test_a_line_that_can_not_be_read_is_one_rejected_line(path, number, sealed):
+    bad = UNREADABLE[number]
+    # In a sealed log it stands for damage; readers go on after it.
+    before = small_log(path) if sealed else FOREIGN[0] + b"\n"
+    put(path, before + bad + b"\n" + before)
+    rejected: list[Rejected] = []
+    count = len(list(read_dicts(path, rejected=rejected)))
+    seqs = {line.seq for line in rejected}
+    assert count + len(rejected) == 2 * before.count(b"\n") + 1
+    typed: list[Rejected] = []
+    count = len(list(read(path, Noted, rejected=typed)))
+    assert count + len(typed) == 2 * before.count(b"\n") + 1
+    # (What nobody asked for, a reader need not look into.)
+    assert seqs | {line.seq for line in typed} == {before.count(b"\n")}
+    assert {line.offset for line in rejected + typed} == {len(before)}
+
+
+@pytest.mark.parametrize("depth", [900, 1000, 1100])
+def test_deep_json_is_read_or_told(path, depth):
+    put(path, b'{"type":"a","data":%b%b}\n' % (b"[" * depth, b"]" * depth))
+    for reader in (lambda: list(read(path, Noted)), lambda: list(read_dicts(path))):
+        try:
+            assert len(reader()) == 1
+        except EventInvalid as error:
+            assert error.seq == 0  # noqa: PT017 - either is right, no other exception is
+
+
+def test_only_a_newline_ends_a_line(path):
+    text = "a\u2028b\u2029c\x85d\re\x0bf\x0cg\x1ch"
+    with Log(path) as log:
+        log.append(note(1, text=text))
+    put(path, content(path).replace(b"\\r", b"\r"))  # and raw ones of other tools
+    assert len(list(read_lines(path))) == 2
+    small_log(path.with_name("b"), batches=1, text=text)
+    assert list(read(path.with_name("b"), Noted))[1].event.data["text"] == text
+
+
+def test_reading_stops_at_the_last_complete_line(path):
+    whole = small_log(path)
+    for size in range(len(whole)):
+        put(path, whole[:size])
+        assert len(list(read_lines(path))) == whole[:size].count(b"\n")
+
+
+def test_a_wrong_sum_is_seen_by_those_who_ask(path):
+    put(path, small_log(path).replace(b'"n":3', b'"n":4'))
+    assert [r.event.data["n"] for r in read(path, Noted) if isinstance(r.event, Noted)] == [
+        0,
+        1,
+        2,
+        4,
+        4,
+        5,
+    ]
+    with pytest.raises(LogDamaged, match="sum is wrong") as caught:
+        list(read(path, Noted, verify=True))
+    assert (caught.value.seq, caught.value.path) == (4, str(path))
+
+
+def test_reading_can_begin_at_any_line(path):
+    small_log(path)
+    lines = list(read_lines(path))
+    for line in lines:
+        assert list(read_lines(path, start=line.offset, first_seq=line.seq)) == lines[line.seq :]
+
+
+def test_a_line_without_end_is_refused_after_the_lines_before_it(path):
+    whole = small_log(path)
+    with open(path, "ab") as file:
+        file.truncate(10 << 30)  # sparse: takes no space
+    got = []
+    with pytest.raises(LineTooLong) as caught:
+        got.extend(read_lines(path))
+    assert len(got) == 7
+    assert (caught.value.path, caught.value.seq) == (str(path), 7)
+    assert caught.value.offset == len(whole)
+    assert str(READ_LIMIT) in caught.value.message
+
+
+def test_what_is_no_log_is_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, text in (("none", "no log here"), ("pipe", "no regular file"), (".", "a folder")):
+        with pytest.raises(LogNotFound, match=text) as caught:
+            list(read_lines(tmp_path / name))
+        assert caught.value.path == str(tmp_path / name)
+        with pytest.raises(LogNotFound):
+            Follower(tmp_path / name)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(EventLogError, match="can't be read"):
+        list(read_lines(tmp_path / "loop"))
+
+
+def test_a_link_to_a_log_is_followed(path, tmp_path):
+    small_log(path)
+    (tmp_path / "link").symlink_to(path)
+    assert list(read_lines(tmp_path / "link")) == list(read_lines(path))
+
+
+# --- following -----------------------------------------------------------------------------------
+
+
+def test_a_follower_gets_each_line_once_wherever_the_writes_are_cut(path):
+    whole = small_log(path.with_name("whole"), batches=2)
+    expected = list(read_lines(path.with_name("whole")))
+    for piece in (1, 2, 7, 100, len(whole)):
+        put(path, b"")
+        got = []
+        with Follower(path) as follower, open(path, "ab", buffering=0) as file:
+            for begin in range(0, len(whole), piece):
+                file.write(whole[begin : begin + piece])
+                new = list(follower.poll())
+                got += new
+                assert got == expected[: whole[: begin + piece].count(b"\n")]
+        assert got == expected
+
+
+def test_a_follower_whose_consumer_stops_midway_misses_nothing(path):
+    small_log(path)
+    with Follower(path) as follower:
+        got = [next(iter(follower.poll())) for _ in range(7)]
+        assert list(follower.poll()) == []
+    assert got == list(read_lines(path))
+
+
+def test_a_follower_from_the_end_gets_only_what_is_new(path):
+    small_log(path, batches=1)
+    with Follower(path, from_end=True) as follower:
+        assert list(follower.poll()) == []
+        with Log(path) as log:
+            log.append(note(9))
+        assert [line.seq for line in follower.poll()] == [3, 4]
+
+
+def test_a_follower_sees_no_torn_tail_come_and_go(path):
+    whole = small_log(path)
+    put(path, whole[:-10])
+    with Follower(path) as follower:
+        assert len(list(follower.poll())) == 6
+        with Log(path) as log:
+            log.append(note(9))
+        got = [msgspec.json.decode(line.raw) for line in follower.poll()]
+    assert [line["type"] for line in got] == ["log.opened", "log.recovered", "noted"]
+    assert [line["seq"] for line in got] == [6, 7, 8]
+
+
+def test_a_follower_of_a_log_that_shrank_says_so(path):
+    whole = small_log(path)
+    with Follower(path) as follower:
+        list(follower.poll())
+        os.truncate(path, len(whole) - 1)
+        with pytest.raises(LogDamaged, match="shrank") as caught:
+            list(follower.poll())
+    assert caught.value.seq == 7
+
+
+def test_following_ends_after_what_came_last(path):
+    small_log(path, batches=1)
+    pauses: list[float] = []
+    log = Log(path)
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        log.append(note(len(pauses)))
+
+    def ended() -> bool:
+        if len(pauses) == 3:
+            log.append(note(100))  # written between the look and the last reading
+            log.close()
+            return True
+        return False
+
+    with Follower(path) as follower:
+        lines: list[Any] = [msgspec.json.decode(x.raw) for x in follower.follow(ended, sleep)]
+    assert [line["data"].get("n") for line in lines[4:]] == [1, 2, 3, 100]
+    assert len(pauses) == 3
