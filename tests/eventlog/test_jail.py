@@ -7,6 +7,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from eventlog import QueryError
@@ -200,7 +201,7 @@ def test_a_hostile_statement_is_refused_with_words(statement, database, place):
     sql = statement.format(
         log=place / "events.jsonl", secret=place / "secret.txt", new=place / "new", folder=place
     )
-    with pytest.raises(QueryError, match="query|only reading"):
+    with pytest.raises(QueryError, match=r"query|only reading"):
         database.query(sql)
 
 
@@ -275,6 +276,11 @@ def test_a_result_with_too_many_rows_is_refused(place):
         assert len(short.query("from range(1500)").rows) == 1500
         with pytest.raises(QueryError, match="more than 1500 rows"):
             short.query("from range(1501)")
+
+
+def test_no_setting_can_be_changed_even_from_inside(database):
+    with pytest.raises(duckdb.Error, match="configuration has been locked"):
+        database._con.execute("set memory_limit = '100GB'")
 
 
 def test_parameters_are_values_and_never_sql(database):

@@ -212,6 +212,12 @@ def test_stamps_are_utc_or_null_but_never_wrong(tmp_path, stamp, expected):
     assert query([path], "select ts::varchar from events").rows == [(expected,)]
 
 
+def test_an_offset_that_had_to_stay_in_a_stamp_is_not_dropped(tmp_path):
+    raw = b'{"ts":"2025-10-22T12:00:00+02:00","timestamp":"2025-10-22T10:00:00"}\n'
+    path = write(tmp_path / "events.jsonl", raw)
+    assert query([path], "select ts from events").rows == [(None,)]
+
+
 def test_logs_larger_than_one_block_are_all_there(tmp_path, monkeypatch):
     monkeypatch.setattr("eventlog.tables._CHUNK", 1000)
     for name in ("a", "b"):
