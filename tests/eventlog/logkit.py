@@ -85,8 +85,8 @@ class Crash(BaseException):
     """The process died here: nothing after it was run."""
 
 
-class FaultyFiles(Files):
-    """Real calls, noted in `calls`; the `nth` call of `name` (from 1) fails.
+class FaultyFiles(SwiftFiles):
+    """Real calls (but for the waiting), noted in `calls`; the `nth` call of `name` (from 1) fails.
 
     `error` is an errno, or Crash. A failing write first writes `partial` of its bytes.
     `step` limits every write to so many bytes.

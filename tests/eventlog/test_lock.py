@@ -92,11 +92,15 @@ def test_a_look_at_the_lock_turns_no_writer_away(path):
 def test_a_child_does_not_inherit_the_lock(path):
     lock = Lock(path, started="now")
     child = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"],
+        [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         close_fds=False,
     )
     with child:
+        # (The system closes what is not inherited a moment after the call above returns.)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
         assert is_held(path)
         lock.release()
         lock.release()

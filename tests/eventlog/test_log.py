@@ -451,7 +451,7 @@ def test_a_log_of_a_later_format_is_read_but_not_written(path, torn):
 
 
 def test_a_log_cut_at_any_byte_opens_with_its_whole_lines_and_keeps_the_rest_aside(tmp_path):
-    original = small_log(tmp_path / "original.jsonl")
+    original = small_log(tmp_path / "original.jsonl", batches=1)
     path = tmp_path / "events.jsonl"
     ends = [line.end for line in read_lines(tmp_path / "original.jsonl")]
     for size in range(len(original)):
