@@ -171,6 +171,22 @@ def ended(process):
     return Done(process.returncode, out, err)
 
 
+def alive(pid):
+    """Return whether a process is there; a zombie is not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        pass
+    if os.path.isdir("/proc/self"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 _VOLATILE = (
     (re.compile(r"job_[0-9a-z]{16}"), "job_ID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "TIME"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import msgspec
 
 from eventlog import Event, Log, Record
 
-from . import __version__
+from . import __version__, signals
 from . import events as ev
 from .blobs import BlobStore
 from .cache import Cache, CacheMode
@@ -172,7 +171,10 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 Policy(concurrency=spec.concurrency, keep_going=options.keep_going),
                 timeout_s=spec.timeout_s,
             )
-            await _drive(runner, started, signals=options.signals)
+            if options.signals:
+                await signals.drive(runner, started, options.warn)
+            else:
+                await runner.drive(started)
         finally:
             cache.close()
             await providers.aclose()
@@ -218,26 +220,6 @@ def _overrides(jobs: Jobs, earlier: RunFolder | None, options: Options) -> dict[
             given["model"] = given["model"] or started.overrides.get("model")
         given["inputs"] = {**started.given, **given["inputs"]}
     return given
-
-
-async def _drive(runner: Runner, started: ev.Started, *, signals: bool) -> None:
-    if not signals:
-        await runner.drive(started)
-        return
-    async with anyio.create_task_group() as group:
-        group.start_soon(_obey_signals, runner)
-        await runner.drive(started)
-        group.cancel_scope.cancel()
-
-
-async def _obey_signals(runner: Runner) -> None:
-    """Stop in good order at the first signal, at once at the second."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-        async for number in received:
-            if runner.stopped is not None:
-                os._exit(128 + number)  # the log is as a crash would leave it: whole
-            name = signal.Signals(number).name
-            runner.stop(Stop(verdict=JobStatus.CANCELLED, reason=name, signal=number))
 
 
 class _Providers:

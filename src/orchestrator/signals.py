@@ -1,0 +1,42 @@
+"""Drive a leg, and stop it in good order when the process is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import anyio
+
+from . import events as ev
+from .runner import Runner, Stop
+from .state import JobStatus
+
+
+async def drive(runner: Runner, started: ev.Started, warn: Callable[[str], None]) -> None:
+    """Run a leg to its end; SIGINT and SIGTERM end it early, and that is recorded.
+
+    Raises:
+        EventLogError: the log can't be written; as itself, not in a group.
+    """
+    failed: list[Exception] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(_obey, runner, warn)
+        try:
+            await runner.drive(started)
+        except Exception as error:  # noqa: BLE001 - a task group would wrap it
+            failed.append(error)
+        group.cancel_scope.cancel()
+    if failed:
+        raise failed[0]
+
+
+async def _obey(runner: Runner, warn: Callable[[str], None]) -> None:
+    """Stop at the first signal, abort at the second."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async for number in received:
+            if runner.stopped is not None:
+                os._exit(128 + number)  # the log is as a crash would leave it: whole
+            name = signal.Signals(number).name
+            runner.stop(Stop(verdict=JobStatus.CANCELLED, reason=name, signal=number))
+            warn(f"{name}: what runs is ended and recorded; a second one aborts now")
