@@ -22,6 +22,7 @@ def describe(folder: str) -> dict[str, str]:
         **{name: _version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {_kernel()} {platform.machine()}, {os.cpu_count()} cores",
         "file system": f"{kind} on {_disk(device)}",
+        "load before the first case": f"{os.getloadavg()[0]:.1f} (a quiet machine is below 0.5)",
         "write + sync of 256 bytes": f"{_sync_us(folder):.0f} us (median of 200)",
     }
 
