@@ -60,7 +60,7 @@ class _Member(NamedTuple):
     key: str
     colon: str
     text: str  # the value, raw
-    value: Any
+    value: Any  # decoded; None for a number, whose value is nobody's business
 
     @property
     def body(self) -> str:
@@ -220,6 +220,14 @@ def _expect(text: str, position: int, wanted: str) -> str:
     return found
 
 
+# A member whose key and value need no decoder: most are of this kind.
+_SIMPLE = re.compile(
+    r'[ \t\r\n]*("[^"\\\x00-\x1f]*")([ \t\r\n]*:[ \t\r\n]*)'
+    r'("[^"\\\x00-\x1f]*"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)'
+    r"[ \t\r\n]*([,}])"
+)
+
+
 def _scan(text: str) -> _Object:
     """Cut an object into its top-level members, and check all of it.
 
@@ -229,31 +237,48 @@ def _scan(text: str) -> _Object:
     start = _skip(text, 1 if text.startswith(_BOM) else 0)
     _expect(text, start, "{")
     members: list[_Member] = []
-    done = start + 1  # the end of what has been cut
-    position = _skip(text, done)
-    closing = text[position : position + 1] == "}"
+    done = position = start + 1  # what has been cut, and what has been looked at
+    empty = _skip(text, position)
+    closing = text[empty : empty + 1] == "}"
+    if closing:
+        position = empty + 1
     while not closing:
-        _expect(text, position, '"')
-        name, key_end = _DECODER.raw_decode(text, position)
-        colon = _skip(text, key_end)
-        _expect(text, colon, ":")
-        value_start = _skip(text, colon + 1)
-        value, end = _DECODER.raw_decode(text, value_start)
-        members.append(
-            _Member(
-                lead=text[done:position],
-                name=name,
-                key=text[position:key_end],
-                colon=text[key_end:value_start],
-                text=text[value_start:end],
-                value=value,
-            )
-        )
-        done, position = end, _skip(text, end)
-        closing = _expect(text, position, ",}") == "}"
-        if not closing:
-            position = _skip(text, position + 1)
-    last = _skip(text, position + 1)
+        simple = _SIMPLE.match(text, position)
+        if simple is not None:
+            key, colon, value, mark = simple.groups()
+            name = key[1:-1]
+            decoded = value[1:-1] if value[0] == '"' else None
+            lead = text[done : simple.start(1)]
+            done, position = simple.end(3), simple.end()
+            members.append(_Member(lead, name, key, colon, value, decoded))
+        else:
+            member, end = _member(text, done, position)
+            members.append(member)
+            done, position = end, _skip(text, end)
+            mark = _expect(text, position, ",}")
+            position += 1
+        closing = mark == "}"
+    last = _skip(text, position)
     if last != len(text):
         raise ValueError(f"more follows the object at character {last}")
     return _Object(text[: start + 1], members, text[done:])
+
+
+def _member(text: str, done: int, position: int) -> tuple[_Member, int]:
+    """Cut any member, and return where it ends."""
+    begin = _skip(text, position)
+    _expect(text, begin, '"')
+    name, key_end = _DECODER.raw_decode(text, begin)
+    colon = _skip(text, key_end)
+    _expect(text, colon, ":")
+    value_start = _skip(text, colon + 1)
+    value, end = _DECODER.raw_decode(text, value_start)
+    member = _Member(
+        lead=text[done:begin],
+        name=name,
+        key=text[begin:key_end],
+        colon=text[key_end:value_start],
+        text=text[value_start:end],
+        value=value,
+    )
+    return member, end
