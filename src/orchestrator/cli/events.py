@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -11,6 +10,8 @@ import typer
 from eventlog.cli import Mount, build, migrate_command
 from eventlog.errors import LogNotFound
 from eventlog.find import LogRef, find_logs, lock_beside
+
+from .. import ask
 
 RUNS = "ORCH_RUNS_DIR"
 
@@ -21,9 +22,8 @@ def mount() -> Mount:
         prog="orch events",
         default=runs_dir(),
         resolve=_resolve,
-        views=_views,
-        folders=_folders,
-        lock_of=_lock_of,
+        views=ask.views,
+        folders=ask.query_folders,
         fields=_fields,
         ended=_ended,
     )
@@ -64,10 +64,6 @@ def _resolve(target: str) -> list[LogRef]:
         raise LogNotFound(error.message, path=error.place, hint=error.hint) from error
 
 
-def _lock_of(path: str) -> str:
-    return lock_beside(path)
-
-
 def _fields(path: str) -> dict[str, Any]:
     """Return the top-level members that a repair's lines carry, as the job's own do."""
     return {"level": "WARN", "job_id": os.path.basename(os.path.dirname(os.path.abspath(path)))}
@@ -77,22 +73,3 @@ def _ended(path: str) -> bool:
     from eventlog import is_held
 
     return not is_held(lock_beside(path))
-
-
-VIEWS = ("steps", "llm_calls", "cache", "files", "jobs")
-"""In this order: a view may use those before it."""
-
-
-def _views() -> Sequence[tuple[str, str]]:
-    from importlib.resources import files
-
-    folder = files("orchestrator").joinpath("views")
-    return [(name, folder.joinpath(f"{name}.sql").read_text("utf-8")) for name in VIEWS]
-
-
-def _folders() -> Sequence[str]:
-    """Return where named queries lie: the user's own first, then those that come along."""
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    inside = os.path.join(here, "queries")
-    checkout = os.path.join(os.path.dirname(os.path.dirname(here)), "queries")
-    return [folder for folder in ("queries", inside, checkout) if os.path.isdir(folder)]
