@@ -163,8 +163,8 @@ class _Versions:
 def code_version(fn: Callable[..., Any]) -> str:
     """Return the hash of a function's source, its default arguments and what a `partial` fixes.
 
-    Where there is no source (a builtin, code typed at a prompt) its bytecode or its name has
-    to do. What a closure or a global brings is not in it: that is what a node's `key` is for.
+    A lambda's source is the lines it stands in. Where there is no source (a builtin, code typed
+    at a prompt) its bytecode or its name has to do. What a closure or a global brings is not in it: that is what a node's `key` is for.
     """
     parts: list[str] = []
     while isinstance(fn, functools.partial):

@@ -68,13 +68,28 @@ def encode_output(step: str, output: Any) -> bytes:
         encode_members({"data": {"output": output}})  # as deep as it will stand in its line
         return canonical(output)
     except (EventInvalid, TypeError, ValueError, RecursionError) as error:
-        cause = error.message if isinstance(error, EventInvalid) else str(error)
+        cause = error.message if isinstance(error, EventInvalid) else _odd_key(output) or str(error)
         cause = cause.removeprefix("an event can't be encoded: ").replace("$.data.output", "$", 1)
         raise StepError(
             f"the output of step {step} is no JSON value: {cause}",
             kind=FailureKind.OUTPUT,
             hint="return dicts with string keys, lists, strings, finite numbers, booleans or None",
         ) from error
+
+
+def _odd_key(value: Any) -> str:
+    """Name the place of a key that is no string: JSON would make it one, and two of them one."""
+    stack: list[tuple[str, Any]] = [("$", value)]
+    while stack:
+        path, item = stack.pop()
+        if isinstance(item, Mapping):
+            for key, child in item.items():
+                if not isinstance(key, str):
+                    return f"{path} has the key {key!r}, which is no string"
+                stack.append((f"{path}.{key}", child))
+        elif isinstance(item, list | tuple):
+            stack.extend((f"{path}[{index}]", child) for index, child in enumerate(item))
+    return ""
 
 
 def first_difference(now: Mapping[str, str], before: Mapping[str, str]) -> str:
