@@ -287,15 +287,17 @@ class Log:
 
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_APPEND
+        made = True
         try:
             try:
                 self._fd = self._files.open(self._at, flags | os.O_CREAT | os.O_EXCL)
             except FileExistsError:
+                made = False
                 self._fd = self._files.open(self._at, flags)
+                # Pages that an earlier process wrote and could not sync are in the cache, not
+                # on the disk: nothing is trusted before this sync.
+                self._files.sync(self._fd)
             self._identity = self._files.identity(self._fd)[:2]
-            # Pages that an earlier process wrote and could not sync are in the cache, not on
-            # the disk: nothing is trusted before this sync.
-            self._files.sync(self._fd)
             found = scan(FileSource(self._fd, self._files))
         except OSError as error:
             raise self._fail("open", error) from error
@@ -316,7 +318,8 @@ class Log:
             self.recovered = tail
             self._append((LogRecovered(data=tail),), ours=True)
         try:
-            self._files.sync(self._fd)
+            if made or self._unsynced:
+                self._files.sync(self._fd)
             self._files.sync_dir(os.path.dirname(self._at))
         except OSError as error:
             raise self._fail("sync", error) from error

@@ -204,7 +204,7 @@ def _take(found: Scan, line: bytes, size: int, prior: hashlib._Hash) -> str:
     if said is None:
         if found.sealed:
             return "the line's sum is wrong" if looks_sealed(line) else "the line is not sealed"
-        if looks_sealed(line) or _OPENED_TYPE in line:
+        if looks_sealed(line) or _was_opened(line):
             return "the line's sum is wrong"
         prior.update(line)
         if size > len(line):
@@ -262,10 +262,20 @@ def _opened(said: Seal) -> Opened | None:
         return None
 
 
+def _was_opened(line: bytes) -> bool:
+    """Return whether a line that does not verify is a `log.opened`, or what is left of one."""
+    if _OPENED_TYPE not in line:
+        return False
+    try:
+        return _HEAD.decode(line).type == "log.opened"
+    except UNREADABLE:
+        return True
+
+
 def _take_last(found: Scan, line: bytes, prior: hashlib._Hash) -> str:
     """Judge a last line without newline by rule 1; return what is wrong with it."""
     if not found.sealed and not looks_sealed(line) and not looks_sealed(line[:-1]):
-        if _OPENED_TYPE not in line and _is_object(line):
+        if not _was_opened(line) and _is_object(line):
             found.verdict = Verdict.UNTERMINATED
             return _take(found, line, len(line), prior)
         return "the last line was cut off"

@@ -66,6 +66,7 @@ def test_what_is_encoded_and_sealed_comes_back(value, seq, dur):
     said = codec.unseal(line[:-1])
     assert said is not None
     assert (said.seq, said.prev, said.sum, said.dur) == (seq, PREV, total, dur)
+    assert total == base64.urlsafe_b64encode(hashlib.sha256(said.body).digest()[:12]).decode()
     assert codec.follows(line[:-1], seq, PREV) == total == codec.said_sum(line[:-1])
     assert json.loads(line)["data"] == value
 

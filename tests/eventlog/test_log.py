@@ -111,11 +111,21 @@ def test_at_level_os_no_line_promises_anything(path):
     assert not any("dur" in line for line in lines(path))
 
 
-def test_a_new_file_and_its_name_are_durable_before_the_log_is_handed_out(path):
+@pytest.mark.parametrize("durability", list(Durability))
+def test_a_new_file_and_its_name_are_durable_before_the_log_is_handed_out(path, durability):
     files = FaultyFiles()
-    log = Log(path, files=files)
-    assert files.calls == ["open", "sync", "write", "sync_data", "sync", "sync_dir"]
-    log.close()
+    with Log(path, files=files, durability=durability):
+        assert files.calls[:2] == ["open", "write"]
+        assert files.calls[-2:] == ["sync", "sync_dir"]
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+def test_what_an_earlier_writer_left_is_durable_before_it_is_trusted(path, durability):
+    small_log(path)
+    files = FaultyFiles()
+    with Log(path, files=files, durability=durability):
+        synced = "sync" if durability is Durability.OS else "sync_data"
+        assert files.calls == ["open", "open", "sync", "write", synced, "sync_dir"]
 
 
 @pytest.mark.parametrize("durability", DISK)

@@ -185,6 +185,12 @@ def test_a_sector_that_is_partly_zeros_was_written(wide):
     assert (found.verdict, found.bad_seq) == (Verdict.DAMAGED, 4)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_last_line_that_is_all_there_and_wrong_is_damage_with_or_without_newline(wide, end):
+    found = look(wide[:-40] + b"y" + wide[-39:-1] + end)
+    assert (found.verdict, found.bad_seq) == (Verdict.DAMAGED, 6)
+
+
 def test_unwritten_sectors_of_a_batch_that_was_promised_are_damage(wide):
     start = starts(wide)[1] // SECTOR * SECTOR + SECTOR
     found = look(zeroed(wide, start, start + SECTOR))
@@ -202,11 +208,6 @@ def test_a_later_writer_shows_that_all_before_it_was_durable(tmp_path):
     found = look(zeroed(both, start, start + SECTOR))
     assert found.verdict is Verdict.DAMAGED
     assert "seq 10 says that it was durable" in found.reason
-
-
-def test_wrong_bytes_without_an_unwritten_sector_are_damage_even_at_the_end(wide):
-    found = look(wide[:-40] + b"y" + wide[-39:])
-    assert (found.verdict, found.bad_seq) == (Verdict.DAMAGED, 6)
 
 
 @pytest.mark.parametrize("length", [SECTOR - 9, SECTOR + 1, SECTOR + 200, 3 * SECTOR])
@@ -243,6 +244,13 @@ def test_another_tool_s_lines_with_nuls_are_left_to_it():
     nuls = b"\0" * 2 * SECTOR + b"\n"
     found = look(V1 + nuls + V1)
     assert (found.verdict, found.lines) == (Verdict.WHOLE, 7)
+    nested = b'{"type":"copied","data":{"type":"log.opened"}}\n'
+    found = look(V1 + nested + V1)
+    assert (found.verdict, found.lines) == (Verdict.WHOLE, 7)
+    assert look(V1 + nested[:-1]).verdict is Verdict.UNTERMINATED
+    stripped = b'{"seq":3,"type":"log.opened","data":{}}\n'
+    found = look(V1 + stripped + V1 + nuls)
+    assert (found.verdict, found.bad_seq) == (Verdict.DAMAGED, 3)  # refused, not cut
     found = look(V1 + b"\0\n")
     assert (found.verdict, found.lines) == (Verdict.WHOLE, 4)
 
@@ -322,6 +330,14 @@ def test_whole_lines_that_make_no_log_are_told_apart(members, seq, reason):
     found = look(forged(*members))
     assert (found.verdict, found.bad_seq) == (Verdict.DAMAGED, seq)
     assert found.reason.startswith(reason)
+
+
+def test_a_line_with_another_seq_is_not_due_even_if_it_follows():
+    first, head = codec.seal(0, "2026-11-23T10:00:01.204417Z", opened(1), codec.GENESIS)
+    second, _ = codec.seal(2, "2026-11-23T10:00:01.204417Z", b'"type":"x"', head)
+    found = look(first + second)
+    assert (found.verdict, found.bad_seq) == (Verdict.DAMAGED, 1)
+    assert found.reason == "the line says seq 2 where 1 is due"
 
 
 def test_a_later_format_is_seen_even_if_the_rest_can_not_be_understood():
