@@ -93,6 +93,29 @@ class RunFolder:
                 hint="choose another place with --runs-dir or ORCH_RUNS_DIR",
             ) from error
 
+    def reopen(self) -> None:
+        """Make the parts of the folder that are missing, before a leg goes on in it.
+
+        Raises:
+            StorageError: a part is a link, which could lead what is written anywhere, or a file.
+        """
+        for name in SUBFOLDERS:
+            path = os.path.join(self.path, name)
+            try:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            except FileExistsError:
+                raise StorageError(
+                    "can't go on: this is a file where the job's folder should be", place=path
+                ) from None
+            except OSError as error:
+                raise StorageError(f"can't go on: {error.strerror}", place=path) from error
+            if os.path.islink(path):
+                raise StorageError(
+                    "can't go on: this is a link, and a job writes nothing outside its folder",
+                    place=path,
+                    hint="put the folder itself there",
+                )
+
     def write(self, name: str, data: bytes) -> None:
         """Replace a file of the folder as a whole; for projections and inputs.
 

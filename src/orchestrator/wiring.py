@@ -25,6 +25,7 @@ from .jobs import Jobs
 from .journal import Journal, line_fields
 from .keys import canonical
 from .plan import Policy
+from .preflight import check_functions, read_spec
 from .providers.base import Provider
 from .report import manifest
 from .runner import Runner, Stop
@@ -119,21 +120,6 @@ async def run_async(
     return await execute(read_spec(spec), Options(**options))
 
 
-def read_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
-    """Return the Spec that a path, a dict or a Spec means.
-
-    Raises:
-        SpecError, UsageError: it can't be read, or is wrong.
-    """
-    from .spec import load_spec, spec_from_dict
-
-    if isinstance(spec, Spec):
-        return spec
-    if isinstance(spec, Mapping):
-        return spec_from_dict(dict(spec), folder=os.getcwd())
-    return load_spec(os.fspath(spec))
-
-
 async def execute(spec: Spec, options: Options) -> JobResult:
     """Run one leg of a job from a checked spec."""
     jobs = Jobs(options.runs_dir)
@@ -143,6 +129,9 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     spec.check_inputs()
     providers = _Providers(options.environ)
     providers.check(spec, calls=options.cache is not CacheMode.ONLY)
+    check_functions(spec)
+    if earlier is not None:
+        earlier.reopen()
     folder = earlier or jobs.create()
     with Log(folder.log, fields=line_fields(folder.job_id), lock_path=folder.lock) as log:
         if log.recovered is not None:

@@ -12,20 +12,19 @@ def main() -> None:
 
     try:
         app()
-    except BrokenPipeError:
-        # Who read our output has gone: nothing is wrong. Python would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        from eventlog.table import visible
+
         from ..errors import ExitCode, OrchestratorError, exit_code_of
 
         render = getattr(error, "render", None)
         if render is None or os.environ.get("ORCH_DEBUG"):
             raise
         code = exit_code_of(error) if not isinstance(error, OrchestratorError) else error.exit_code
-        print(render(), file=sys.stderr)  # noqa: T201 - this is the command line
+        # A frame quotes the job file, and a message what others said: neither moves the cursor.
+        print(visible(render(), keep="\n"), file=sys.stderr)  # noqa: T201 - this is the command line
         sys.exit(int(code) or int(ExitCode.STEP_FAILED))
 
 

@@ -93,7 +93,7 @@ def run(
     Example: orch run examples/tiny_spec.yaml
     """
     from ..errors import UsageError
-    from ..wiring import read_spec
+    from ..preflight import read_spec
     from . import run as command
 
     if bool(spec) == bool(spec_option):
@@ -107,7 +107,7 @@ def run(
     inputs = command.settings(set_ or [])
     checked = read_spec(path)
     if dry_run:
-        command.dry_run(checked)
+        command.dry_run(checked, provider=provider or None, model=model or None, inputs=inputs)
         return
     code = command.run_spec(
         checked,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import msgspec
 
 from eventlog import Event, Record
@@ -89,8 +87,7 @@ class Json:
             "level": ev.level_of(record.event),
             "job_id": self._job_id,
         }
-        sys.stdout.write(msgspec.json.encode({**head, **_members(record.event)}).decode() + "\n")
-        sys.stdout.flush()
+        out.data(msgspec.json.encode({**head, **_members(record.event)}).decode())
 
 
 def _members(event: Event) -> dict[str, object]:

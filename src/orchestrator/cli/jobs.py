@@ -27,6 +27,7 @@ LOG_CHUNK = 1 << 16
 TEXT = "\n\t"
 """Control characters that texts of many lines keep."""
 
+STATUSES = ("running", "succeeded", "failed", "cancelled", "interrupted")
 COLUMNS = (
     "job_id",
     "project",
@@ -43,6 +44,9 @@ COLUMNS = (
 
 def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -> None:
     """Print jobs, newest first."""
+    out.end_with_reader()
+    if status and status not in STATUSES:
+        raise UsageError(f"no job is ever {status!r}", hint=f"there are: {', '.join(STATUSES)}")
     jobs = Jobs(runs_dir)
     rows = []
     for row in jobs.rows():
@@ -79,6 +83,7 @@ def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -
 
 def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
     """Print a job, or one step of it."""
+    out.end_with_reader()
     jobs = Jobs(runs_dir)
     folder = jobs.find(ref)
     held = folder.held
@@ -167,6 +172,7 @@ def _print_step(document: dict[str, Any]) -> None:
 
 def print_logs(runs_dir: str, ref: str, step: str) -> None:
     """Print the steps' stdout and stderr, with control characters made visible."""
+    out.end_with_reader()
     jobs = Jobs(runs_dir)
     folder = jobs.find(ref)
     state = jobs.load(folder)
@@ -190,6 +196,7 @@ def print_logs(runs_dir: str, ref: str, step: str) -> None:
 
 def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -> None:
     """Print the last events, and those that come until no process holds the job."""
+    out.end_with_reader()
     folder = Jobs(runs_dir).find(ref)
     follower = Follower(folder.log)
     try:

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 SCHEMA_VERSION = 1
 
 
 def data(text: str) -> None:
-    """Print a line of data."""
-    sys.stdout.write(text + "\n")
+    """Print a line of data; whether anybody still reads it changes nothing."""
+    _write(sys.stdout, text)
 
 
 def talk(text: str) -> None:
-    """Print a line for the person at the terminal."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Print a line for the person at the terminal, if they are still there."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a line at once; a job must not end because a pager or `head` has."""
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        # What is written from here on goes nowhere, and so does the flush when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def end_with_reader() -> None:
+    """Let this process end quietly when nobody reads its output any more.
+
+    For commands that only print: the system ends them, as it ends `cat`.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def document(value: dict[str, Any]) -> None:

@@ -122,11 +122,20 @@ def _what_next(result: JobResult, again: str) -> None:
     out.talk(f"next: orch show {result.job_id}" if result.ok else f"go on: {again}")
 
 
-def dry_run(spec: Spec) -> None:
-    """Print what would run, in an order that is possible."""
-    from ..graph import Graph
+def dry_run(spec: Spec, **overrides: Any) -> None:
+    """Print what would run, in an order that is possible.
 
+    Raises:
+        OrchestratorError: what would keep the spec from running, as far as it can be known.
+    """
+    from ..graph import Graph
+    from ..preflight import check_functions
+
+    spec = spec.with_overrides(**overrides)
+    spec.check_inputs()
+    check_functions(spec)
     graph = Graph(spec.decls)
     for name in graph.order:
         needs = ", ".join(graph.needs[name])
         out.data(f"{name}\t{spec.steps[name].kind}\t{needs}")
+    out.talk(f"{out.count(len(graph.order), 'step')}, {spec.concurrency} at once; nothing was run")

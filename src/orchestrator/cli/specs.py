@@ -20,13 +20,14 @@ EXAMPLES = {
 
 def validate(paths: list[str], *, as_json: bool) -> int:
     """Check job files, print every fault, and return the exit code."""
-    from ..wiring import read_spec
+    from ..preflight import check_functions, read_spec
 
     faults: list[dict[str, Any]] = []
     worst = 0
     for path in paths:
         try:
             spec = read_spec(path)
+            check_functions(spec)
         except OrchestratorError as error:
             worst = max(worst, int(error.exit_code))
             faults += _faults(path, error)

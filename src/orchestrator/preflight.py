@@ -1,0 +1,54 @@
+"""What comes before anything runs: read the spec, and look for what can be known to be wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import StepError, UsageError
+from .graph import Graph
+from .spec.model import Spec
+
+
+def read_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
+    """Return the Spec that a path, a dict or a Spec means.
+
+    Raises:
+        SpecError, UsageError: it can't be read, or is wrong.
+    """
+    from .spec import load_spec, spec_from_dict
+
+    if isinstance(spec, Spec):
+        return spec
+    if isinstance(spec, Mapping):
+        return spec_from_dict(dict(spec), folder=os.getcwd())
+    return load_spec(os.fspath(spec))
+
+
+def check_functions(spec: Spec) -> None:
+    """Make sure that the functions of python steps are there; nothing is imported.
+
+    A step that comes after a shell or python step is left out: that one may write the module.
+
+    Raises:
+        UsageError: a module that is not there, can't be read, or lacks the function.
+    """
+    if not any(step.python is not None for step in spec.steps.values()):
+        return
+    from .steps.python import search_path
+    from .steps.source import locate
+
+    folder = spec.source.folder or os.getcwd()
+    graph = Graph(spec.decls)
+    after_code: set[str] = set()
+    for name in graph.order:
+        step = spec.steps[name]
+        if any(need in after_code or spec.steps[need].llm is None for need in step.needs):
+            after_code.add(name)
+        elif step.python is not None:
+            try:
+                locate(step.python, folder, search_path(folder))
+            except StepError as error:
+                place = f"{spec.source.file}, step {name}" if spec.source.file else f"step {name}"
+                raise UsageError(error.message, place=place, hint=error.hint) from error
