@@ -70,6 +70,7 @@ class Journal:
         self._records: list[Record[Event]] = []
         self._first = 0
         self._time_ns = 0
+        self._ts = ""
         self._written = written
         self.listen = listen
 
@@ -77,10 +78,10 @@ class Journal:
         """Let the state take the events in; they are not written yet."""
         if not self._staged:
             self._time_ns, self._first = self._clock(), self.log.next_seq
-        ts = self._stamp(self._time_ns)
+            self._ts = self._stamp(self._time_ns)  # one text for all records of a batch
         at_s = self.monotonic()
         for event in events:
-            record = Record(seq=self._first + len(self._staged), ts=ts, event=event, offset=0)
+            record = Record(seq=self._first + len(self._staged), ts=self._ts, event=event, offset=0)
             self._staged.append(event if self._written is None else self._written(event))
             self._records.append(record)
             evolve(self.state, record, at_s)
