@@ -124,17 +124,21 @@ def write_all(files: Files, fd: int, data: bytes) -> None:
         view = view[written:]
 
 
-def write_whole(files: Files, path: str, data: bytes, mode: int = 0o600) -> None:
+def write_whole(
+    files: Files, path: str, data: bytes, mode: int = 0o600, *, durable: bool = True
+) -> None:
     """Replace a file as a whole: a reader, or a crash, sees the old one or the new one.
 
-    Writes a temporary file beside it, syncs, renames, syncs the folder.
+    Writes a temporary file beside it, syncs, renames, syncs the folder. Without `durable` it
+    does not sync, and a power cut may leave neither.
     """
     temporary = f"{path}.tmp-{os.getpid()}-{os.urandom(4).hex()}"
     fd = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         try:
             write_all(files, fd, data)
-            files.sync(fd)
+            if durable:
+                files.sync(fd)
         finally:
             files.close(fd)
         files.rename(temporary, path)
@@ -144,4 +148,5 @@ def write_whole(files: Files, path: str, data: bytes, mode: int = 0o600) -> None
         except OSError:
             pass
         raise
-    files.sync_dir(os.path.dirname(path))
+    if durable:
+        files.sync_dir(os.path.dirname(path))

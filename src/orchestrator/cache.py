@@ -115,7 +115,8 @@ class Cache:
     def lookup(self, key: str) -> Entry | None:
         """Return the answer for a key, from this job or another, or None.
 
-        What is found elsewhere is copied into this job's folder.
+        What is found elsewhere is copied into this job's folder; a copy that a power cut takes
+        is found elsewhere again.
         """
         if self.mode in (CacheMode.OFF, CacheMode.REFRESH):
             return None
@@ -129,7 +130,7 @@ class Cache:
             for place in places:
                 entry = self._load(place.job_id, key)
                 if entry is not None:
-                    self._write(entry)
+                    self._write(entry, durable=False)
                     return entry
                 self._index.forget(key, place.job_id)
         return None
@@ -141,7 +142,7 @@ class Cache:
             OSError: it can't be written.
         """
         if self.mode is not CacheMode.OFF:
-            self._write(entry)
+            self._write(entry, durable=True)
 
     def why_missed(self, project: str, step: str, parts: dict[str, str]) -> tuple[str, str]:
         """Return which component differs from the nearest earlier entry, and that one's key."""
@@ -187,12 +188,12 @@ class Cache:
         except OSError:
             pass  # it stays, and is a miss again next time
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, entry: Entry, *, durable: bool) -> None:
         entry = msgspec.structs.replace(entry, schema_version=SCHEMA_VERSION)
         entry = msgspec.structs.replace(entry, sha256=_entry_hash(entry))
         os.makedirs(self._folder.cache, mode=0o700, exist_ok=True)
         path = self._path(self._folder.job_id, entry.key)
-        write_whole(FILES, path, msgspec.json.encode(entry) + b"\n")
+        write_whole(FILES, path, msgspec.json.encode(entry) + b"\n", durable=durable)
         self._index.add(
             Place(
                 key=entry.key,

@@ -231,13 +231,14 @@ class Runner:
         return True
 
     def _emitter(self, name: str, number: int) -> Emit:
-        async def emit(*events: Event) -> None:
+        async def emit(*events: Event, wait: bool = True) -> None:
             step = self._journal.state.steps[name]
             if step.attempt != number or step.status is not StepStatus.RUNNING:
                 return  # an attempt that is over can't write any more
-            durable = anyio.Event()
+            durable = anyio.Event() if wait else None
             self._report(events, durable)
-            await durable.wait()
+            if durable is not None:
+                await durable.wait()
 
         return emit
 

@@ -181,7 +181,8 @@ class SpecWork:
             functools.partial(publish_folder, folder, self._store, claim, prefix=prefix)
         )
         if done:
-            await emit(*(FileWritten(step=name, data=item.event_data) for item in done))
+            written = (FileWritten(step=name, data=item.event_data) for item in done)
+            await emit(*written, wait=False)  # the files themselves are on the disk
         return tuple(item.file for item in done)
 
     def _claim(self, name: str) -> Callable[[str], None]:

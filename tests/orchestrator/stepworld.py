@@ -38,7 +38,7 @@ class World:
         folder = self.work / str(self.attempts)
         folder.mkdir()
 
-        async def emit(*events):
+        async def emit(*events, wait=True):
             raise AssertionError("shell and python steps emit nothing of their own")
 
         async def publish(left):

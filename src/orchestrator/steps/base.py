@@ -17,7 +17,11 @@ from ..events import FileRef
 from ..filestore import FileStore
 
 Emit = Callable[..., Awaitable[None]]
-"""`await emit(*events)`: appended in this order, durable on return."""
+"""`await emit(*events)`: appended in this order, durable on return.
+
+With `wait=False` it returns at once: the events are in the log before the attempt's outcome, and
+nothing else may depend on them.
+"""
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

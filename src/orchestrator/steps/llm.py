@@ -134,7 +134,7 @@ class LLMStep:
                 saved_s=entry.duration_s,
                 simulated=provider.simulated,
             )
-            await attempt.emit(CacheHit(step=attempt.step, data=hit))
+            await attempt.emit(CacheHit(step=attempt.step, data=hit), wait=False)
             return entry.reply
         reason, nearest = self._cache.why_missed(self._project, attempt.step, call.parts)
         miss = CacheMissData(
@@ -145,11 +145,11 @@ class LLMStep:
             nearest=nearest,
         )
         if self._cache.mode is CacheMode.ONLY:
-            await attempt.emit(CacheMiss(step=attempt.step, data=miss))
+            await attempt.emit(CacheMiss(step=attempt.step, data=miss), wait=False)
             raise StepError(
                 f"the answer is not in the cache ({reason})",
                 kind=FailureKind.CACHE_MISS,
-                place=f"{provider.name}/{params.model}",
+                place=params.model,
                 hint="run without --cache-only",
             )
         return await self._call(params, attempt, CacheMiss(step=attempt.step, data=miss))
@@ -188,7 +188,7 @@ class LLMStep:
                 kind=str(outcome.kind),
                 message=outcome.message,
             )
-            await attempt.emit(LLMResponse(step=attempt.step, data=failed))
+            await attempt.emit(LLMResponse(step=attempt.step, data=failed), wait=False)
             raise outcome
         await self._keep(params, attempt, outcome, answered, duration_s)
         return outcome
@@ -227,7 +227,7 @@ class LLMStep:
             request_id=reply.request_id,
             response=ref_of(response),
         )
-        await attempt.emit(LLMResponse(step=attempt.step, data=done))
+        await attempt.emit(LLMResponse(step=attempt.step, data=done), wait=False)
 
     def _entry(
         self, params: _Params, attempt: Attempt, reply: Reply, model: str, duration_s: float
