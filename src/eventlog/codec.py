@@ -17,6 +17,7 @@ import hashlib
 import math
 import re
 from binascii import b2a_base64
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -71,27 +72,41 @@ def checksum(body: bytes) -> str:
 
 
 def seal(seq: int, ts: str, members: bytes, prev: str, dur: int | None = None) -> tuple[bytes, str]:
-    """Return one line with its newline, and its sum.
+    """Return one line with its newline, and its sum: `seal_all` for a single event."""
+    lines, total = seal_all(seq, ts, [members], prev, dur)
+    return lines[0], total
+
+
+def seal_all(
+    seq: int, ts: str, batch: Iterable[bytes], prev: str, dur: int | None = None
+) -> tuple[list[bytes], str]:
+    """Return the lines of a batch, each with its newline, and the sum of the last.
 
     Args:
-        seq: the event's ordinal.
+        seq: the first event's ordinal.
         ts: as `Stamper` makes it.
-        members: the other members of the object, encoded, without the braces.
+        batch: of each event the object's other members, encoded, without the braces.
         prev: the sum of the line before, or GENESIS.
-        dur: for the first line of a batch.
+        dur: for the first line.
     """
-    comma = b"," if members else b""
+    lines: list[bytes] = []
+    stamp, total = ts.encode("ascii"), prev.encode("ascii")
     durable = b"" if dur is None else b',"dur":%d' % dur
-    body = b'{"seq":%d,"ts":"%b"%b%b%b,"prev":"%b"' % (
-        seq,
-        ts.encode(),
-        comma,
-        members,
-        durable,
-        prev.encode(),
-    )
-    total = _checksum(body)
-    return body + _SUM_KEY + total + b'"}\n', total.decode("ascii")
+    for members in batch:
+        comma = b"," if members else b""
+        body = b'{"seq":%d,"ts":"%b"%b%b%b,"prev":"%b"' % (
+            seq,
+            stamp,
+            comma,
+            members,
+            durable,
+            total,
+        )
+        total = _checksum(body)
+        lines.append(body + _SUM_KEY + total + b'"}\n')
+        seq += 1
+        durable = b""
+    return lines, total.decode("ascii")
 
 
 def looks_sealed(line: bytes) -> bool:

@@ -67,15 +67,11 @@ class Sealer:
             EventInvalid: one can't be encoded, has no type, or has a member that it must not.
             LineTooLong: one is over codec.MAX_LINE_BYTES.
         """
-        ts = self._stamp(time_ns)
-        lines: list[bytes] = []
-        for event in events:
-            members = self._members(event, ours=ours)
-            line, head = codec.seal(seq, ts, members, head, dur)
-            if len(line) > codec.MAX_LINE_BYTES:
-                codec.check_length(line, codec.MAX_LINE_BYTES, path=self._path, seq=seq)
-            lines.append(line)
-            seq, dur = seq + 1, None
+        batch = [self._members(event, ours=ours) for event in events]
+        lines, head = codec.seal_all(seq, self._stamp(time_ns), batch, head, dur)
+        if max(map(len, lines)) > codec.MAX_LINE_BYTES:
+            for at, line in enumerate(lines, seq):
+                codec.check_length(line, codec.MAX_LINE_BYTES, path=self._path, seq=at)
         return lines, head
 
     def _members(self, event: Event | Mapping[str, Any], *, ours: bool) -> bytes:
