@@ -93,10 +93,20 @@ class Jobs:
         return found
 
     def newest_of(self, project: str) -> RunFolder | None:
-        """Return the newest job of a project, as recorded in `job.started`, or None."""
-        for row in self.rows():
+        """Return the newest job of a project, as recorded in `job.started`, or None.
+
+        Where there is none, a folder will do whose process died before `job.started`: nothing
+        has been done in it, for whichever project.
+        """
+        rows = self.rows()
+        for row in rows:
             if row.project == project:
                 return RunFolder(self.root, row.job_id)
+        for row in rows:
+            folder = RunFolder(self.root, row.job_id)
+            # Its maker takes the lock right after it has made the lock file, and dies with it.
+            if not row.started_at and os.path.isfile(folder.lock) and not folder.held:
+                return folder
         return None
 
     def load(self, folder: RunFolder, *, up_to: int | None = None) -> JobState:
