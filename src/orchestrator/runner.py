@@ -233,7 +233,8 @@ class Runner:
     def _emitter(self, name: str, number: int) -> Emit:
         async def emit(*events: Event, wait: bool = True) -> None:
             step = self._journal.state.steps[name]
-            if step.attempt != number or step.status is not StepStatus.RUNNING:
+            over = name not in self._scopes or step.attempt != number
+            if over or step.status is not StepStatus.RUNNING:
                 return  # an attempt that is over can't write any more
             durable = anyio.Event() if wait else None
             self._report(events, durable)

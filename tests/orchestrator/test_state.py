@@ -246,7 +246,7 @@ def test_events_of_the_log_itself_are_no_events_of_the_job():
 
 def test_an_old_log_without_a_graph_still_folds():
     state = given(ev.JobStarted(data=ev.Started()), started("a"), succeeded("a"), started("b"))
-    assert status(state) == {"a": "succeeded", "b": "running"}
+    assert status(state) == {"a": "succeeded", "b": "started"}
     assert state.open_steps == 1
     then(state, failed("b"), job_failed())
     assert state.status is JobStatus.FAILED
