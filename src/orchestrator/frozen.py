@@ -6,7 +6,7 @@ import os
 
 from .errors import StorageError, UsageError
 from .folder import RunFolder
-from .spec.model import Spec
+from .spec.model import DEFAULT_PROVIDER, Spec
 from .state import JobState
 
 
@@ -44,6 +44,7 @@ def frozen_spec(folder: RunFolder, state: JobState) -> Spec:
         file=started.spec_path or f"{folder.job_id}/inputs/spec.yaml",
         folder=home if os.path.isdir(home) else files,
         attachments=attachments,
+        provider=started.overrides.get("provider", DEFAULT_PROVIDER),
     )
 
 

@@ -8,11 +8,17 @@ from typing import Any
 
 from .errors import StepError, UsageError
 from .graph import Graph
-from .spec.model import Spec
+from .spec.model import DEFAULT_PROVIDER, Spec
 
 
-def read_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
+def read_spec(
+    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, provider: str | None = None
+) -> Spec:
     """Return the Spec that a path, a dict or a Spec means.
+
+    Args:
+        spec: as it was given.
+        provider: of a spec that names none.
 
     Raises:
         SpecError, UsageError: it can't be read, or is wrong.
@@ -22,8 +28,10 @@ def read_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
     if isinstance(spec, Spec):
         return spec
     if isinstance(spec, Mapping):
-        return spec_from_dict(dict(spec), folder=os.getcwd())
-    return load_spec(os.fspath(spec))
+        return spec_from_dict(
+            dict(spec), folder=os.getcwd(), provider=provider or DEFAULT_PROVIDER
+        )
+    return load_spec(os.fspath(spec), provider=provider or DEFAULT_PROVIDER)
 
 
 def check_functions(spec: Spec) -> None:

@@ -117,7 +117,8 @@ async def run_async(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, **options: Any
 ) -> JobResult:
     """Do what `run` does, inside a running event loop."""
-    return await execute(read_spec(spec), Options(**options))
+    given = Options(**options)
+    return await execute(read_spec(spec, given.provider), given)
 
 
 async def execute(spec: Spec, options: Options) -> JobResult:

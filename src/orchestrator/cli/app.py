@@ -105,13 +105,13 @@ def run(
         )
     path = spec or spec_option
     inputs = command.settings(set_ or [])
-    checked = read_spec(path)
+    checked = read_spec(path, provider or None)
     if dry_run:
         command.dry_run(checked, provider=provider or None, model=model or None, inputs=inputs)
         return
     code = command.run_spec(
         checked,
-        command.again(path, runs_dir),
+        command.again(path, runs_dir, provider),
         display=display.value,
         as_json=as_json,
         runs_dir=runs_dir,

@@ -56,10 +56,14 @@ def cache_mode(*, no_cache: bool, refresh: bool, cache_only: bool) -> CacheMode:
     return chosen[0] if chosen else CacheMode.USE
 
 
-def again(path: str, runs_dir: str) -> str:
+def again(path: str, runs_dir: str, provider: str) -> str:
     """Return the command that goes on with the newest job of a spec."""
-    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
-    return f"orch run {shlex.quote(path)} --resume{elsewhere}"
+    words = ["orch", "run", path, "--resume"]
+    if provider:  # a spec that names none could not be read without it
+        words += ["--provider", provider]
+    if runs_dir != "runs":
+        words += ["--runs-dir", runs_dir]
+    return shlex.join(words)
 
 
 def resume_job(ref: str, runs_dir: str, **options: Any) -> int:

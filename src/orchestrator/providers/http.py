@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import httpcore  # noqa: F401 - httpx would load it in the middle of the first call
 import httpx
 import msgspec
 from anyio.lowlevel import RunVar

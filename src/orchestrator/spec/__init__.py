@@ -22,7 +22,7 @@ import msgspec
 
 from ..errors import Problem, SpecError, UsageError
 from .check import check_spec
-from .model import LLM, Input, Source, Spec, Step
+from .model import DEFAULT_PROVIDER, LLM, Input, Source, Spec, Step
 from .step import AttachmentError
 from .yamldoc import MAX_BYTES, MAX_DEPTH, Document, read, visible
 
@@ -50,8 +50,12 @@ TEXT = "<spec>"
 DICT = "<dict>"
 
 
-def load_spec(path: str | os.PathLike[str]) -> Spec:
+def load_spec(path: str | os.PathLike[str], *, provider: str = DEFAULT_PROVIDER) -> Spec:
     """Read and check a spec file; `-` is stdin, with paths relative to the working directory.
+
+    Args:
+        path: of the file.
+        provider: of a spec that names none.
 
     Raises:
         UsageError: for a file that can't be read.
@@ -60,7 +64,7 @@ def load_spec(path: str | os.PathLike[str]) -> Spec:
     name = os.fspath(path)
     if name == "-":
         raw = sys.stdin.buffer.read(MAX_BYTES + 1)
-        return _build(read(raw), raw, file=STDIN, folder=os.getcwd())
+        return _build(read(raw), raw, file=STDIN, folder=os.getcwd(), provider=provider)
     raw = _bytes_of(name)
     whole = os.path.abspath(name)
     return _build(
@@ -70,6 +74,7 @@ def load_spec(path: str | os.PathLike[str]) -> Spec:
         path=whole,
         folder=os.path.dirname(whole),
         stem=os.path.splitext(os.path.basename(whole))[0],
+        provider=provider,
     )
 
 
@@ -78,6 +83,8 @@ def parse_spec(
     file: str = TEXT,
     folder: str = ".",
     attachments: Mapping[str, bytes] | None = None,
+    *,
+    provider: str = DEFAULT_PROVIDER,
 ) -> Spec:
     """Check a spec that is there as text.
 
@@ -87,6 +94,7 @@ def parse_spec(
         folder: what the paths in it are relative to.
         attachments: an earlier `Spec.attachments`, to take the files (and the built-in
             workflow) from instead of the folder: then nothing is read from the disk.
+        provider: of a spec that names none.
 
     Raises:
         SpecError: with all that is wrong with it.
@@ -94,10 +102,14 @@ def parse_spec(
     raw = text.encode("utf-8", "surrogatepass")
     stem = "" if file.startswith("<") else os.path.splitext(os.path.basename(file))[0]
     folder = os.path.abspath(folder)
-    return _build(read(raw), raw, file=file, folder=folder, stem=stem, frozen=attachments)
+    return _build(
+        read(raw), raw, file=file, folder=folder, stem=stem, frozen=attachments, provider=provider
+    )
 
 
-def spec_from_dict(spec: dict[str, Any], folder: str = ".") -> Spec:
+def spec_from_dict(
+    spec: dict[str, Any], folder: str = ".", *, provider: str = DEFAULT_PROVIDER
+) -> Spec:
     """Check a spec that is there as a dict; its text is the dict as JSON.
 
     Raises:
@@ -111,7 +123,7 @@ def spec_from_dict(spec: dict[str, Any], folder: str = ".") -> Spec:
     # What YAML does not take as it is, is there in quotes and can be escaped.
     raw = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", text).encode()
     document = read(raw, max_bytes=MAX_DICT_BYTES)
-    return _build(document, raw, file=DICT, folder=os.path.abspath(folder))
+    return _build(document, raw, file=DICT, folder=os.path.abspath(folder), provider=provider)
 
 
 @functools.cache
@@ -170,6 +182,7 @@ def _build(
     path: str = "",
     stem: str = "",
     frozen: Mapping[str, bytes] | None = None,
+    provider: str = DEFAULT_PROVIDER,
 ) -> Spec:
     reader = _Folder(folder) if frozen is None else _Frozen(frozen)
     workflow = (frozen or {}).get(_WORKFLOW) or workflow_text().encode()
@@ -177,7 +190,11 @@ def _build(
     # After a key that is there twice or is no text, the rest can be trusted.
     if all(problem.code in ("ORC106", "ORC107") for problem in document.problems):
         fields = check_spec(
-            document, stem=stem, attach=reader, workflow=lambda: _workflow(workflow)
+            document,
+            stem=stem,
+            attach=reader,
+            workflow=lambda: _workflow(workflow),
+            provider=provider,
         )
     if document.problems:
         raise SpecError(file, document.problems, document.shown)

@@ -64,6 +64,7 @@ def check_spec(
     stem: str,
     attach: Callable[[str], bytes],
     workflow: Callable[[], dict[str, Any]],
+    provider: str = DEFAULT_PROVIDER,
 ) -> dict[str, Any]:
     """Return the fields of a Spec; all that is wrong is noted in the document.
 
@@ -72,6 +73,7 @@ def check_spec(
         stem: what to call the project of a spec that does not say it; empty for nothing.
         attach: reads a file of the spec's folder, or raises AttachmentError.
         workflow: brings the steps of a spec that has none.
+        provider: of a spec that names none.
     """
     if not isinstance(doc.value, dict) or not doc.value:
         empty = doc.value is None or doc.value == {}
@@ -81,7 +83,7 @@ def check_spec(
         return {}
     spec = read_fields(doc, (), doc.value, TOP)
     _labels(doc, spec, stem)
-    _target(doc, spec)
+    _target(doc, spec, provider)
     if "env" in spec:
         spec["env"] = _plain_env(doc, spec["env"])
     spec["inputs"] = _inputs(doc, spec.get("inputs", {}))
@@ -128,8 +130,8 @@ def _label_fault(label: str) -> str:
     return ""
 
 
-def _target(doc: Document, spec: dict[str, Any]) -> None:
-    provider = spec.setdefault("provider", DEFAULT_PROVIDER)
+def _target(doc: Document, spec: dict[str, Any], default: str) -> None:
+    provider = spec.setdefault("provider", default)
     check_provider(doc, ("provider",), provider)
     if "model" in spec:
         spec["model"] = clean_model(provider, spec["model"])
