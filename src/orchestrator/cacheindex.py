@@ -161,6 +161,8 @@ class CacheIndex:
         if self._db is None:
             try:
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+                # SQLite would let others read it.
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             except OSError as error:
                 raise sqlite3.DatabaseError(str(error)) from error
             self._db = sqlite3.connect(self._path, timeout=5.0)

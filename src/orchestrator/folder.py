@@ -124,7 +124,17 @@ class RunFolder:
         """
         path = os.path.join(self.path, name)
         try:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            _make_folders(os.path.dirname(path))
             write_whole(FILES, path, data)
         except OSError as error:
             raise StorageError(f"can't write: {error.strerror}", place=path) from error
+
+
+def _make_folders(path: str) -> None:
+    """Make a folder and those above it that are missing, for their owner alone.
+
+    `os.makedirs` gives its mode to the last one only.
+    """
+    if not os.path.isdir(path):
+        _make_folders(os.path.dirname(path))
+        os.makedirs(path, mode=0o700, exist_ok=True)

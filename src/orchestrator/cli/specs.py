@@ -17,6 +17,17 @@ EXAMPLES = {
 }
 """The job file, which becomes job.yaml, and what goes with it."""
 
+_HEAD = """\
+project: workflow
+task_description: |
+  Say here what is to be built.
+
+# `offline` calls no model: name a provider and a model for real answers.
+provider: offline
+
+"""
+"""What the built-in workflow takes from the spec that uses it."""
+
 
 def validate(paths: list[str], *, as_json: bool) -> int:
     """Check job files, print every fault, and return the exit code."""
@@ -69,7 +80,7 @@ def init(folder: str, example: str) -> None:
     if example == "workflow":
         from ..spec import workflow_text
 
-        files = {"workflow.yaml": workflow_text().encode()}
+        files = {"workflow.yaml": (_HEAD + workflow_text()).encode()}
         main = "workflow.yaml"
     elif example in EXAMPLES:
         main, others = EXAMPLES[example]

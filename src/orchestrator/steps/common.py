@@ -151,3 +151,8 @@ def how_it_ended(exit_code: int) -> str:
         return f"was killed by {signal.Signals(-exit_code).name}"
     except ValueError:
         return f"was killed by signal {-exit_code}"
+
+
+def log_command(attempt: Attempt) -> str:
+    """Return the command that prints what a step said; unlike a path, it survives a copy."""
+    return f"orch logs {attempt.job_id} {attempt.step}"

@@ -22,6 +22,7 @@ from .common import (
     hash_files,
     how_it_ended,
     last_lines,
+    log_command,
     render_env,
     visible,
 )
@@ -122,7 +123,6 @@ def _output(outcome: Outcome, function: str, attempt: Attempt) -> Any:
         StepError: kind `exception` if it raised or ended the process, `output` if its value
             is no JSON or too large.
     """
-    log = f"all it said is in {attempt.log_path}"
     if outcome.result_bytes > RESULT_BYTES:
         raise StepError(
             f"{function} returned {outcome.result_bytes} bytes: the limit is {RESULT_BYTES}",
@@ -139,7 +139,7 @@ def _output(outcome: Outcome, function: str, attempt: Attempt) -> Any:
             f"{what}: {said}" if said else what,
             kind=FailureKind.EXCEPTION,
             place=function,
-            hint=log,
+            hint=f"all it said: {log_command(attempt)}",
         ) from None
     if "error" in answer:
         file, line = answer["file"], answer["line"]
@@ -148,7 +148,7 @@ def _output(outcome: Outcome, function: str, attempt: Attempt) -> Any:
             f"{answer['error']}: {message[:2000]}" if message else answer["error"],
             kind=FailureKind.EXCEPTION,
             place=f"{file}:{line}" if file else function,
-            hint=f"the traceback is in {attempt.log_path}",
+            hint=f"the traceback: {log_command(attempt)}",
         )
     if "fault" in answer:
         raise StepError(

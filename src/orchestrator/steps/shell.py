@@ -11,7 +11,15 @@ from typing import Any
 
 from ..errors import FailureKind, StepError
 from .base import Attempt, Prepared, Result, Scope
-from .common import environ_of, folder_of, hash_files, how_it_ended, last_lines, render_env
+from .common import (
+    environ_of,
+    folder_of,
+    hash_files,
+    how_it_ended,
+    last_lines,
+    log_command,
+    render_env,
+)
 from .process import Command, Outcome, run_command
 
 SHELL = "/bin/sh"
@@ -64,8 +72,7 @@ def _failure(outcome: Outcome, attempt: Attempt) -> StepError:
     return StepError(
         f"{what}: {said}" if said else what,
         kind=FailureKind.EXIT,
-        place=attempt.log_path,
-        hint=_HINTS.get(outcome.exit_code, f"all it said is in {attempt.log_path}"),
+        hint=_HINTS.get(outcome.exit_code, f"all it said: {log_command(attempt)}"),
     )
 
 
