@@ -113,8 +113,6 @@ def test_what_needs_no_server_and_no_sql_loads_neither(lived, args):
         ["logs", "FIRST"],
         ["logs", "FAILED", "bad"],
         ["tail", "FIRST", "-n", "4"],
-        ["--help"],
-        ["run", "--help"],
     ],
     ids=" ".join,
 )
@@ -124,6 +122,24 @@ def test_what_people_see(lived, args, snapshot):
     done = lived.orch(*(names.get(arg, arg) for arg in args))
     assert plain(done.out) == snapshot(name="stdout")
     assert plain(done.err) == snapshot(name="stderr")
+
+
+COMMANDS = ["run", "resume", "list", "show", "logs", "tail", "validate", "init"]
+
+
+def test_help_names_every_command_in_a_line_that_is_not_cut(user):
+    shown = user.orch("--help").out.partition("Commands:")[2]
+    for name in (*COMMANDS, "events", "migrate-events"):
+        assert f"\n  {name} " in shown
+    assert "..." not in shown
+    assert "orch init demo" in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example(user, name):
+    shown = user.orch(name, "--help").out
+    assert f"Example: orch {name}" in shown
+    assert "--no-no-" not in shown
 
 
 ONE_AT_ONCE = OFFLINE.replace("}", ", concurrency: 1}")

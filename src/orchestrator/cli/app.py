@@ -79,16 +79,24 @@ def run(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
-    no_cache: Annotated[bool, typer.Option(help="Neither read nor write the cache.")] = False,
-    refresh: Annotated[bool, typer.Option(help="Ask again, and keep the new answers.")] = False,
-    cache_only: Annotated[bool, typer.Option(help="Fail rather than call a model.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read nor write the cache.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask again, and keep the new answers.")
+    ] = False,
+    cache_only: Annotated[
+        bool, typer.Option("--cache-only", help="Fail rather than call a model.")
+    ] = False,
     display: Annotated[
         Display, typer.Option(envvar="ORCH_DISPLAY", help="Progress.")
     ] = Display.PLAIN,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Run a job file, or with --resume go on where its newest job stopped.
+    """Run a job file, or go on with --resume.
+
+    With --resume its newest job goes on where it stopped; a step that holds is not run again.
 
     Example: orch run examples/tiny_spec.yaml
     """
@@ -137,7 +145,9 @@ def resume(
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Go on with a job, with the spec as it was frozen when the job last began.
+    """Go on with a job where it stopped.
+
+    The spec is the one that was frozen when the job last began.
 
     Example: orch resume latest
     """
@@ -180,7 +190,9 @@ def show(
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Show a job: its steps, files, failures and totals; or one step of it.
+    """Show a job, or one step of it.
+
+    Of a job: its steps, files, failures and totals. Of a step: its events, key and output.
 
     Example: orch show latest
     """
@@ -195,7 +207,7 @@ def logs(
     step: Annotated[str, typer.Argument(help="Only this step.")] = "",
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Print what shell and python steps wrote to stdout and stderr.
+    """Print what shell and python steps said.
 
     Example: orch logs latest collect
     """

@@ -9,7 +9,7 @@ from eventlog.table import visible
 
 from .. import events as ev
 from ..folder import RunFolder
-from ..state import JobState, StepStatus
+from ..state import JobState, StepStatus, Totals
 from . import out
 
 _SHOWN = 300
@@ -121,14 +121,18 @@ def closing_lines(state: JobState) -> list[str]:
         }.get(step.status, "not run")
         tally[word] += 1
     steps = ", ".join(f"{number} {word}" for word, number in tally.items() if number)
-    totals = state.totals
-    lines = [f"{steps or 'no steps'}  in {out.seconds(totals.legs_s)}"]
-    if totals.calls or totals.hits:
-        real = totals.calls - totals.simulated
-        said = [out.count(real, "model call"), out.count(totals.hits, "cache hit")]
-        if totals.tokens_in is not None or totals.tokens_out is not None:
-            said.append(f"{totals.tokens_in or 0:,} tokens in, {totals.tokens_out or 0:,} out")
-        if offline := totals.simulated + totals.simulated_hits:
-            said.append(f"{offline} answered offline (no language model was called)")
-        lines.append(", ".join(said))
-    return lines
+    lines = [f"{steps or 'no steps'}  in {out.seconds(state.totals.legs_s)}"]
+    return [*lines, *calls_line(state.totals)]
+
+
+def calls_line(totals: Totals) -> list[str]:
+    """Return what models were asked in all legs, or nothing if none was."""
+    if not totals.calls and not totals.hits:
+        return []
+    real = totals.calls - totals.simulated
+    said = [out.count(real, "model call"), out.count(totals.hits, "cache hit")]
+    if totals.tokens_in is not None or totals.tokens_out is not None:
+        said.append(f"{totals.tokens_in or 0:,} tokens in, {totals.tokens_out or 0:,} out")
+    if totals.simulated:
+        said.append(f"{totals.simulated} answered offline (no language model was called)")
+    return [", ".join(said)]

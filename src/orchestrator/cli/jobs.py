@@ -20,8 +20,9 @@ from ..folder import RunFolder
 from ..history import records
 from ..jobs import Jobs
 from ..report import shown, step_word
-from ..state import JobState
+from ..state import JobState, Totals
 from . import out
+from .display import calls_line
 
 LOG_CHUNK = 1 << 16
 TEXT = "\n\t"
@@ -96,10 +97,10 @@ def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
     elif step:
         _print_step(document)
     else:
-        _print_job(folder, document)
+        _print_job(folder, document, state.totals)
 
 
-def _print_job(folder: RunFolder, document: dict[str, Any]) -> None:
+def _print_job(folder: RunFolder, document: dict[str, Any], totals: Totals) -> None:
     out.data(f"{document['job_id']}  {document['project']}  {document['status']}")
     out.data(
         f"started {document['started_at']}, {out.seconds(document['duration_s'])}"
@@ -111,11 +112,8 @@ def _print_job(folder: RunFolder, document: dict[str, Any]) -> None:
         for row in document["steps"]
     ]
     sys.stdout.write(rows_as(Format.TABLE, columns, rows))
-    totals = document["totals"]
-    out.data(
-        f"{totals['calls']} calls ({totals['simulated']} simulated), {totals['hits']} cache hits,"
-        f" tokens in {_known(totals['tokens_in'])}, out {_known(totals['tokens_out'])}"
-    )
+    for line in calls_line(totals):
+        out.data(line)
     for failure in document["failures"]:
         out.data(visible(f"failed: {failure['step']} ({failure['kind']}): {failure['message']}"))
     for file in document["files"]:
@@ -125,10 +123,6 @@ def _print_job(folder: RunFolder, document: dict[str, Any]) -> None:
         out.talk(f"go on: orch resume {last}")
     elif document["steps"]:
         out.talk(f"next: orch show {last} {document['steps'][-1]['step']}")
-
-
-def _known(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
 
 
 def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[str, Any]:
@@ -192,8 +186,8 @@ def print_logs(runs_dir: str, ref: str, step: str) -> None:
         with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
             while chunk := file.read(LOG_CHUNK):
                 sys.stdout.write(visible(chunk, keep=TEXT))
-    if not found:
-        out.talk(f"no step wrote a log; next: orch tail {folder.job_id}")
+    said = "" if found else "no step wrote a log; "
+    out.talk(f"{said}next: orch tail {folder.job_id}")
 
 
 def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -> None:
@@ -211,6 +205,8 @@ def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -
                 sys.stdout.flush()
     finally:
         follower.close()
+    if not raw:
+        out.talk(f"next: orch show {folder.job_id}")
 
 
 def _print_event(line: Line, *, raw: bool) -> None:

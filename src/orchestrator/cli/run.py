@@ -143,3 +143,4 @@ def dry_run(spec: Spec, **overrides: Any) -> None:
         needs = ", ".join(graph.needs[name])
         out.data(f"{name}\t{spec.steps[name].kind}\t{needs}")
     out.talk(f"{out.count(len(graph.order), 'step')}, {spec.concurrency} at once; nothing was run")
+    out.talk(f"next: orch run {shlex.quote(spec.source.file)}")
