@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import shutil
 
 import pytest
@@ -261,6 +262,35 @@ def test_a_reader_that_has_had_enough_is_no_error(lived, tmp_path):
     )
     assert done.code == 0, done
     assert types(user.jobs()[-1])[-1] == "job.succeeded"
+
+
+@needs_bash
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_change_nothing_of_the_job(user, closed):
+    user.write("job.yaml", TWO_STEPS)
+    user.sh(f"orch run job.yaml {closed}")
+    assert types(user.job())[-1] == "job.succeeded"
+    assert outputs(user.job()) == {"word.txt": "bees\n"}
+    for line in (user.job() / "events.jsonl").read_text().splitlines():
+        json.loads(line)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@needs_bash
+@pytest.mark.parametrize("command", ["run two.yaml", "list", "show --json", "events cat latest"])
+def test_a_full_disk_behind_stdout_is_one_clear_error(lived, tmp_path, command):
+    user = copy_of(lived, tmp_path)
+    done = user.sh(f"orch {command} > /dev/full", code=4)
+    assert "error: the system refused: No space left on device" in done.err
+    assert "Exception ignored" not in done.err
+
+
+@needs_bash
+def test_text_that_the_terminal_can_t_show_is_written_out(user):
+    user.write("job.yaml", "project: Grüße\nsteps:\n  a: {run: 'true'}\n")
+    user.env.update(PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
+    user.sh("orch run job.yaml")
+    assert r"Gr\xfc\xdfe" in user.sh("orch list").out
 
 
 # --- logs that grow --------------------------------------------------------------------------

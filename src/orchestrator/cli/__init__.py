@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 
 def main() -> None:
     """Run a command; every error ends in one clear block on stderr and its exit code."""
+    _standard_streams()
     from .app import app
 
     try:
@@ -15,17 +17,64 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if os.environ.get("ORCH_DEBUG"):
+            raise
         from eventlog.table import visible
 
-        from ..errors import ExitCode, OrchestratorError, exit_code_of
-
-        render = getattr(error, "render", None)
-        if render is None or os.environ.get("ORCH_DEBUG"):
+        block = _block(error)
+        if block is None:
             raise
-        code = exit_code_of(error) if not isinstance(error, OrchestratorError) else error.exit_code
+        text, code = block
         # A frame quotes the job file, and a message what others said: neither moves the cursor.
-        print(visible(render(), keep="\n"), file=sys.stderr)  # noqa: T201 - this is the command line
-        sys.exit(int(code) or int(ExitCode.STEP_FAILED))
+        print(visible(text, keep="\n"), file=sys.stderr)  # noqa: T201 - this is the command line
+        _forget(sys.stdout)
+        sys.exit(code)
+
+
+def _block(error: Exception) -> tuple[str, int] | None:
+    """Return what to say of an error and the exit code; None for one that nobody foresaw."""
+    from ..errors import ExitCode, exit_code_of
+
+    render = getattr(error, "render", None)
+    if render is not None:
+        return render(), int(exit_code_of(error)) or int(ExitCode.STEP_FAILED)
+    if isinstance(error, OSError) and error.errno is not None:
+        # Most likely stdout is a file on a full disk: what else is written has errors of its own.
+        place = f"\n  --> {error.filename}" if error.filename else ""
+        said = f"error: the system refused: {error.strerror}{place}"
+        return f"{said}\n  hint: ORCH_DEBUG=1 shows where", int(ExitCode.LOG)
+    return None
+
+
+def _standard_streams() -> None:
+    """See to it that descriptors 0 to 2 are open, and that no text can't be printed.
+
+    Where one is closed, as by `>&-`, the next file to be opened would get its number, and what
+    a child says would end up in it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115 - the same
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _forget(stream: TextIO) -> None:
+    """Let what could not be written go: Python would try again at its end, and complain."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 if __name__ == "__main__":
