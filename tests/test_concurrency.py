@@ -75,11 +75,22 @@ def test_equal_calls_in_flight_at_once_are_made_once(tmp_path, server):
     assert len(events(user.job(), "cache.hit")) == 3
 
 
-def test_answers_are_reused_while_the_server_and_the_key_are_gone(tmp_path, server):
-    spec = "{project: d, task_description: Count, provider: openai, model: test-model}"
+def test_answers_are_reused_while_the_key_is_gone(tmp_path, server):
+    spec = "{project: d, task_description: Count, provider: anthropic, model: test-model}\n"
     user = user_of(tmp_path, server, spec)
     user.orch("run", "job.yaml")
-    del user.env["OPENAI_API_KEY"]
+    del user.env["ANTHROPIC_API_KEY"]
     user.orch("run", "job.yaml")
     user.orch("run", "job.yaml", "--resume")
+    assert len(server.calls()) == 4
+
+    user.write("job.yaml", spec.replace("Count", "Count and sort"))
+    done = user.orch("run", "job.yaml", code=3)
+    assert "error: step architect failed (auth): ANTHROPIC_API_KEY is not set" in done.err
+    assert not events(user.jobs()[-1], "llm.request")
+    before = user.files()
+    user.write("other.yaml", spec.replace("project: d", "project: other"))
+    done = user.orch("run", "other.yaml", code=3)
+    assert "error: ANTHROPIC_API_KEY is not set" in done.err
+    assert user.files() == sorted([*before, "other.yaml"])  # known before a folder was made
     assert len(server.calls()) == 4

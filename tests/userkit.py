@@ -203,7 +203,7 @@ _VOLATILE = (
     (re.compile(r"job_[0-9a-z]{16}"), "job_ID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "SHA"),
-    (re.compile(r"(?<![\d.])\d+\.\d+(e-\d+)?(?![\d.])"), "N"),
+    (re.compile(r"(?<![\d.])\d+(\.\d+(e-\d+)?|e-\d+)(?![\d.])"), "N"),
     # What is set under each other depends on how wide the widest is.
     (re.compile(r"-{2,}"), "--"),
     (re.compile(r"(?<=\S) {2,}"), "  "),

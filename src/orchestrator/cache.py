@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -90,6 +90,21 @@ def describe(provider: Provider, request: Request) -> Call:
         "sample": request.sample,
     }
     return Call(key=call_key(components), components=components, parts=part_hashes(components))
+
+
+def answered(runs_dir: str, project: str, steps: Iterable[str]) -> set[str]:
+    """Return those steps of which some job keeps an answer, to this or another question."""
+    if not os.path.isdir(runs_dir):
+        return set()
+    index = CacheIndex(runs_dir)
+    try:
+        names = set(steps)
+        found = {name for name in names if index.nearest(project, name) is not None}
+        if found != names and index.reconcile():
+            found = {name for name in names if index.nearest(project, name) is not None}
+        return found
+    finally:
+        index.close()
 
 
 class Cache:

@@ -28,9 +28,7 @@ def read_spec(
     if isinstance(spec, Spec):
         return spec
     if isinstance(spec, Mapping):
-        return spec_from_dict(
-            dict(spec), folder=os.getcwd(), provider=provider or DEFAULT_PROVIDER
-        )
+        return spec_from_dict(dict(spec), folder=os.getcwd(), provider=provider or DEFAULT_PROVIDER)
     return load_spec(os.fspath(spec), provider=provider or DEFAULT_PROVIDER)
 
 

@@ -18,7 +18,7 @@ from eventlog import Event, Log, Record
 from . import __version__, signals
 from . import events as ev
 from .blobs import BlobStore
-from .cache import Cache, CacheMode
+from .cache import Cache, CacheMode, answered
 from .errors import ExitCode, FailureKind
 from .folder import RunFolder
 from .jobs import Jobs
@@ -125,11 +125,12 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     """Run one leg of a job from a checked spec."""
     jobs = Jobs(options.runs_dir)
     earlier = _earlier(jobs, spec, options)
-    overrides = _overrides(jobs, earlier, options)
+    before = jobs.load(earlier) if earlier is not None else None
+    overrides = _overrides(before, options)
     spec = spec.with_overrides(**overrides)
     spec.check_inputs()
     providers = _Providers(options.environ)
-    providers.check(spec, calls=options.cache is not CacheMode.ONLY)
+    providers.check(spec, _sure_calls(spec, before, options))
     check_functions(spec)
     if earlier is not None:
         earlier.reopen()
@@ -196,20 +197,38 @@ def _earlier(jobs: Jobs, spec: Spec, options: Options) -> RunFolder | None:
     return found
 
 
-def _overrides(jobs: Jobs, earlier: RunFolder | None, options: Options) -> dict[str, Any]:
+def _overrides(before: JobState | None, options: Options) -> dict[str, Any]:
     """Return what goes before the spec: what is given now, else what the last leg was given."""
     given: dict[str, Any] = {
         "provider": options.provider,
         "model": options.model,
         "inputs": dict(options.inputs),
     }
-    started = jobs.load(earlier).started if earlier is not None else None
+    started = before.started if before is not None else None
     if started is not None:
         given["provider"] = given["provider"] or started.overrides.get("provider")
         if options.provider is None:
             given["model"] = given["model"] or started.overrides.get("model")
         given["inputs"] = {**started.given, **given["inputs"]}
     return given
+
+
+def _sure_calls(spec: Spec, before: JobState | None, options: Options) -> set[str]:
+    """Return the steps that will surely call their model, as far as can be known now.
+
+    One that has succeeded will most likely be skipped, and one that a job keeps an answer of
+    may be answered from the cache: neither needs a key then.
+    """
+    names = {name for name, step in spec.steps.items() if step.llm is not None}
+    if before is not None:
+        names -= {name for name, step in before.steps.items() if step.status in DONE}
+    match options.cache:
+        case CacheMode.ONLY:
+            return set()
+        case CacheMode.USE:
+            return names - answered(options.runs_dir, spec.project, names)
+        case _:
+            return names
 
 
 class _Providers:
@@ -227,15 +246,15 @@ class _Providers:
             self._open[key] = connect(name, base_url=base_url or None, environ=self._environ)
         return self._open[key]
 
-    def check(self, spec: Spec, *, calls: bool) -> None:
-        """Raise ConfigError for what is known to be missing before anything runs."""
+    def check(self, spec: Spec, calls: set[str]) -> None:
+        """Raise ConfigError for what is known to be missing before the steps `calls` run."""
         from .providers import check_model
 
-        for step in spec.steps.values():
+        for name, step in spec.steps.items():
             if step.llm is not None:
                 check_model(step.llm.provider, step.llm.model)
                 provider = self.connect(step.llm.provider, step.llm.base_url)
-                if calls:
+                if name in calls:
                     provider.check()
 
     def warm(self, spec: Spec, cache: Cache) -> None:

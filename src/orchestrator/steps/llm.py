@@ -20,7 +20,7 @@ from .. import templates
 from ..beside import beside
 from ..blobs import ref_of
 from ..cache import Cache, CacheMode, Call, Entry, describe
-from ..errors import FailureKind, StepError
+from ..errors import ConfigError, FailureKind, StepError
 from ..events import (
     Answered,
     Asked,
@@ -156,7 +156,12 @@ class LLMStep:
 
     async def _call(self, params: _Params, attempt: Attempt, miss: CacheMiss) -> Reply:
         provider, call = params.provider, params.call
-        provider.check()
+        try:
+            provider.check()
+        except ConfigError as error:
+            raise StepError(
+                error.message, kind=FailureKind.AUTH, place=error.place, hint=error.hint
+            ) from error
         request = msgspec.json.encode(call.components)
         asked = Asked(
             provider=provider.name,
