@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import traceback
@@ -45,9 +46,10 @@ async def carry_out(
     Whatever the step raises becomes an outcome; only a cancellation from outside passes through.
     """
     started_s = monotonic()
-    scope = anyio.move_on_after(launch.attempt.timeout_s)
+    limit_s = launch.attempt.timeout_s
+    scope = None if limit_s is None else anyio.move_on_after(limit_s)
     try:
-        with scope:
+        with scope or contextlib.nullcontext():
             result = await work.perform(launch.step, launch.prepared, launch.attempt)
             await _heed_cancellation()
             data = _success(work, launch, result, monotonic() - started_s)
@@ -63,8 +65,9 @@ async def carry_out(
         )
     except (Exception, SystemExit, BaseExceptionGroup) as failed:  # noqa: BLE001 - an outcome
         await _heed_cancellation()
-        error = _too_late(launch) if scope.cancel_called else _classified(failed)
-    abandoned = scope.cancel_called and launch.prepared.abandons
+        late = scope is not None and scope.cancel_called
+        error = _too_late(launch) if late else _classified(failed)
+    abandoned = scope is not None and scope.cancel_called and launch.prepared.abandons
     return _fault(work, launch, error, monotonic() - started_s, abandoned=abandoned)
 
 
@@ -116,7 +119,7 @@ def _success(work: Work, launch: Launch, result: Result, duration_s: float) -> e
         attempt=launch.attempt.number,
         duration_s=round(duration_s, 6),
         output=work.keep(launch.step, result, encoded),
-        output_sha256=output_hash(result.output, files),
+        output_sha256=output_hash(encoded, files),
         files=result.files,
         key=launch.key,
     )

@@ -12,7 +12,7 @@ from . import events as ev
 from .blobs import BlobStore
 from .emitter import EventEmitter
 from .errors import StepError, UsageError
-from .function import FunctionWork, Node
+from .function import FunctionWork, Node, is_async
 from .graph import Graph
 from .history import fold_job
 from .ids import check_name
@@ -69,7 +69,7 @@ class DAG:
         return node
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepResult:
     """What became of a step.
 
@@ -196,6 +196,7 @@ def _node(node: DAGNode) -> Node:
             ) from error
     return Node(
         fn=node.fn,
+        is_async=is_async(node.fn),
         needs=tuple(dict.fromkeys(node.needs)),
         key=node.key,
         timeout_s=node.timeout_s,

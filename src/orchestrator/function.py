@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A function and how it is run."""
 
     fn: Callable[..., Any]
+    is_async: bool
     needs: tuple[str, ...]
     key: Any
     timeout_s: float | None
@@ -81,7 +82,7 @@ class FunctionWork:
             success = state.steps[need].success
             assert success is not None
             needs[need] = success
-        return Prepared(parts=parts, params=needs, abandons=not _is_async(node.fn))
+        return Prepared(parts=parts, params=needs, abandons=not node.is_async)
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return what an attempt may touch; a function gets none of it but by its context."""
@@ -104,7 +105,7 @@ class FunctionWork:
         node = self._nodes[name]
         dep_results = {need: self._dep(need, success) for need, success in prepared.params.items()}
         with Fence(self._job_id, name, attempt.number):
-            if _is_async(node.fn):
+            if node.is_async:
                 output = await node.fn(self._context, dep_results)
             else:
                 output = await self._threads.run(node.fn, self._context, dep_results)
@@ -149,22 +150,30 @@ class _Versions:
 
     def __init__(self) -> None:
         self._sources: dict[CodeType, str] = {}
+        self._plain: dict[CodeType, str] = {}
 
     def __call__(self, fn: Callable[..., Any]) -> str:
-        code = getattr(fn, "__code__", None) if inspect.isfunction(fn) else None
-        if code is None:
+        if type(fn) is not FunctionType:
             return code_version(fn)
-        source = self._sources.get(code)
-        if source is None:
-            source = self._sources[code] = _source(fn)
-        return _digest([*_fixed(fn), source])
+        code = fn.__code__
+        fixed = _fixed(fn)
+        known = None if fixed else self._plain.get(code)
+        if known is None:
+            source = self._sources.get(code)
+            if source is None:
+                source = self._sources[code] = _source(fn)
+            known = _digest([*fixed, source])
+            if not fixed:
+                self._plain[code] = known
+        return known
 
 
 def code_version(fn: Callable[..., Any]) -> str:
     """Return the hash of a function's source, its default arguments and what a `partial` fixes.
 
     A lambda's source is the lines it stands in. Where there is no source (a builtin, code typed
-    at a prompt) its bytecode or its name has to do. What a closure or a global brings is not in it: that is what a node's `key` is for.
+    at a prompt) its bytecode or its name has to do. What a closure or a global brings is not in
+    it: that is what a node's `key` is for.
     """
     parts: list[str] = []
     while isinstance(fn, functools.partial):
@@ -201,7 +210,8 @@ def _shown(value: Any) -> str:
     return _ADDRESS.sub("", repr(value))
 
 
-def _is_async(fn: Callable[..., Any]) -> bool:
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Return whether calling it gives something to await."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if inspect.isroutine(fn):

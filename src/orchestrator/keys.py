@@ -16,6 +16,9 @@ from .errors import FailureKind, StepError
 
 KEY_VERSION = 1
 
+_SMALL = 48
+"""Bytes in which no value can nest too deep for a line."""
+
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
@@ -50,9 +53,9 @@ def call_key(components: Mapping[str, Any]) -> str:
     return sha256(canonical({"v": KEY_VERSION, "call": components}))
 
 
-def output_hash(output: Any, files: Sequence[tuple[str, str]]) -> str:
-    """Return the hash of a step's result: its value, and (path, sha256) of its files."""
-    return sha256(canonical({"output": output, "files": sorted(files)}))
+def output_hash(encoded: bytes, files: Sequence[tuple[str, str]]) -> str:
+    """Return the hash of a step's result: its canonical value, and (path, sha256) of its files."""
+    return sha256(b'{"files":%b,"output":%b}' % (canonical(sorted(files)), encoded))
 
 
 def encode_output(step: str, output: Any) -> bytes:
@@ -61,20 +64,36 @@ def encode_output(step: str, output: Any) -> bytes:
     Raises:
         StepError: kind `output`; it names the path inside the value that is no JSON.
     """
+    error: Exception | None = None
+    encoded = b""
+    try:
+        encoded = canonical(output)
+    except (TypeError, ValueError, RecursionError) as refused:
+        error = refused
+    # What canonical JSON passes over may hide in these: NaN as null, great depth, a line break.
+    if error or len(encoded) > _SMALL or b"null" in encoded or b"\n" in encoded:
+        cause = _fault(output, error)
+        if cause:
+            raise StepError(
+                f"the output of step {step} is no JSON value: {cause}",
+                kind=FailureKind.OUTPUT,
+                hint="return dicts with string keys, lists, strings, finite numbers, booleans"
+                " or None",
+            ) from error
+    return encoded
+
+
+def _fault(output: Any, error: Exception | None) -> str:
+    """Return what is wrong with an output and where, or nothing."""
     from eventlog.codec import encode_members
     from eventlog.errors import EventInvalid
 
     try:
         encode_members({"data": {"output": output}})  # as deep as it will stand in its line
-        return canonical(output)
-    except (EventInvalid, TypeError, ValueError, RecursionError) as error:
-        cause = error.message if isinstance(error, EventInvalid) else _odd_key(output) or str(error)
-        cause = cause.removeprefix("an event can't be encoded: ").replace("$.data.output", "$", 1)
-        raise StepError(
-            f"the output of step {step} is no JSON value: {cause}",
-            kind=FailureKind.OUTPUT,
-            hint="return dicts with string keys, lists, strings, finite numbers, booleans or None",
-        ) from error
+    except EventInvalid as invalid:
+        cause = invalid.message.removeprefix("an event can't be encoded: ")
+        return cause.replace("$.data.output", "$", 1)
+    return _odd_key(output) or str(error) if error else ""
 
 
 def _odd_key(value: Any) -> str:

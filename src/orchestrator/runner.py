@@ -68,10 +68,9 @@ class Runner:
         self._timeout_s = timeout_s
         self._inbox: deque[_Report] = deque()
         self._wake = anyio.Event()
-        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._alive: set[str] = set()
         self._stop: Stop | None = None
         self._begun_s = 0.0
-        self._abort = False
 
     @property
     def stopped(self) -> Stop | None:
@@ -101,7 +100,6 @@ class Runner:
                         await self._turn(attempts)
                 except BaseException as error:
                     ended_by = error
-                    self._abort = True
                     attempts.cancel_scope.cancel()
                     raise
         except BaseException as error:
@@ -140,10 +138,10 @@ class Runner:
         for waiting in acknowledged:
             waiting.set()
         for launch in launches:
-            self._scopes[launch.step] = anyio.CancelScope()
+            self._alive.add(launch.step)
             attempts.start_soon(self._attempt, launch)
         if self._stop is not None:
-            await self._wind_up(self._stop)
+            await self._wind_up(self._stop, attempts.cancel_scope)
         elif not journal.state.finished:
             await self._arrivals(plan.wake_after_s)
 
@@ -233,7 +231,7 @@ class Runner:
     def _emitter(self, name: str, number: int) -> Emit:
         async def emit(*events: Event, wait: bool = True) -> None:
             step = self._journal.state.steps[name]
-            over = name not in self._scopes or step.attempt != number
+            over = name not in self._alive or step.attempt != number
             if over or step.status is not StepStatus.RUNNING:
                 return  # an attempt that is over can't write any more
             durable = anyio.Event() if wait else None
@@ -249,11 +247,10 @@ class Runner:
 
     async def _attempt(self, launch: Launch) -> None:
         try:
-            with self._scopes[launch.step]:
-                outcome = await carry_out(self._work, launch, self._journal.monotonic)
-                self._report((outcome,), None)
+            outcome = await carry_out(self._work, launch, self._journal.monotonic)
+            self._inbox.append(_Report((outcome,), None))
         finally:
-            del self._scopes[launch.step]
+            self._alive.remove(launch.step)
             self._wake.set()
 
     async def _arrivals(self, wake_after_s: float | None) -> None:
@@ -267,19 +264,20 @@ class Runner:
                 )
                 return
             limit_s = left_s if limit_s is None else min(limit_s, left_s)
-        with anyio.move_on_after(limit_s):
+        if limit_s is None:
             await self._wake.wait()
+        else:
+            with anyio.move_on_after(limit_s):
+                await self._wake.wait()
         if self._wake.is_set():
             self._wake = anyio.Event()
 
-    async def _wind_up(self, why: Stop) -> None:
+    async def _wind_up(self, why: Stop, attempts: anyio.CancelScope) -> None:
         """Cancel what runs, wait for it to clean up, and record what became of it."""
-        for scope in self._scopes.values():
-            scope.cancel()
-        give_up_s = self._journal.monotonic() + STOP_WAIT_S
-        while self._scopes and self._journal.monotonic() < give_up_s:
-            self._wake = anyio.Event()
-            with anyio.move_on_after(give_up_s - self._journal.monotonic()):
+        attempts.cancel()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WAIT_S):
+            while self._alive:
+                self._wake = anyio.Event()
                 await self._wake.wait()
         acknowledged = self._stage_stop(why)
         self._journal.commit()

@@ -81,7 +81,6 @@ class StepState(msgspec.Struct, kw_only=True):
     tries: int = 0
     unmet: int = 0
     interrupted: int = 0
-    idempotency_key: str = ""
     success: Success | None = None
     fault: ev.StepFault | None = None
     reason: str = ""
@@ -178,7 +177,17 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             that is read back, whose waits are over.
     """
     state.seq, state.sum = record.seq, record.sum
-    match record.event:
+    match record.event:  # what is frequent comes first
+        case ev.StepStarted(step=name, data=data):
+            _step_started(state, name, data, record.ts)
+        case ev.StepSucceeded(step=name, data=data):
+            _step_succeeded(state, name, data, record.seq)
+        case ev.StepSkipped(step=name, data=data):
+            _step_skipped(state, name, data)
+        case ev.StepFailed(step=name, data=data):
+            _step_failed(state, name, data)
+        case ev.StepRetrying(step=name, data=data):
+            _step_retrying(state, name, data, at_s)
         case ev.JobStarted(data=data):
             _begin(state, data, record.ts, fresh=True)
         case ev.JobResumed(data=data):
@@ -189,16 +198,6 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             _end(state, JobStatus.FAILED, data, record.ts)
         case ev.JobCancelled(data=data):
             _end(state, JobStatus.CANCELLED, data, record.ts)
-        case ev.StepStarted(step=name, data=data):
-            _step_started(state, name, data, record.ts)
-        case ev.StepSucceeded(step=name, data=data):
-            _step_succeeded(state, name, data, record.seq)
-        case ev.StepFailed(step=name, data=data):
-            _step_failed(state, name, data)
-        case ev.StepRetrying(step=name, data=data):
-            _step_retrying(state, name, data, at_s)
-        case ev.StepSkipped(step=name, data=data):
-            _step_skipped(state, name, data)
         case ev.StepInterrupted(step=name):
             step = state.step(name)
             step.interrupted += 1
@@ -234,7 +233,6 @@ def _anew(earlier: StepState | None) -> StepState:
     return StepState(
         attempt=earlier.attempt,
         interrupted=earlier.interrupted,
-        idempotency_key=earlier.idempotency_key,
         work_s=earlier.work_s,
         kind=earlier.kind,
     )
@@ -289,7 +287,6 @@ def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> No
     step.status = StepStatus.RUNNING
     step.attempt = data.attempt or step.attempt + 1
     step.tries += 1
-    step.idempotency_key = data.idempotency_key
     step.started_at = ts
     step.kind = data.kind or step.kind
 
