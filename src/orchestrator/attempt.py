@@ -24,7 +24,7 @@ MESSAGE_MAX = 4000
 HINT_MAX = 1000
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
+class Launch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An attempt that was recorded as started.
 
     Attributes:

@@ -28,7 +28,7 @@ class BlobRef(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-class FileRef(msgspec.Struct, frozen=True, kw_only=True):
+class FileRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A file that a step published: `path` is relative to `outputs/`."""
 
     path: str
@@ -37,7 +37,7 @@ class FileRef(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
 
 
-class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A step as the graph knows it."""
 
     id: str

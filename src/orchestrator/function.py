@@ -27,7 +27,7 @@ from .threads import Threads
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A function and how it is run."""
 
     fn: Callable[..., Any]
@@ -212,6 +212,8 @@ def _shown(value: Any) -> str:
 
 def is_async(fn: Callable[..., Any]) -> bool:
     """Return whether calling it gives something to await."""
+    if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
+        return True
     while isinstance(fn, functools.partial):
         fn = fn.func
     if inspect.isroutine(fn):

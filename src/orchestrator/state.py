@@ -10,7 +10,8 @@ A step:  pending -> running -> succeeded | failed
 
 `evolve` updates the state in place and returns it, so that a fold over 100,000 steps is linear:
 never use a state that was folded further. The ready set is part of the state, so that neither
-`evolve` nor `decide` walks the whole graph.
+`evolve` nor `decide` walks the whole graph. What there is one of for each step is kept from the
+garbage collector (`gc=False`; it can be in no cycle), which would walk all of it again and again.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class StepStatus(enum.StrEnum):
 DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
 
 
-class Success(msgspec.Struct, frozen=True, kw_only=True):
+class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one."""
 
     step: str
@@ -66,7 +67,7 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float = 0.0
 
 
-class StepState(msgspec.Struct, kw_only=True):
+class StepState(msgspec.Struct, kw_only=True, gc=False):
     """What is known of one step.
 
     Attributes:
@@ -291,6 +292,12 @@ def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> No
     step.kind = data.kind or step.kind
 
 
+def _worked(state: JobState, step: StepState, duration_s: float) -> None:
+    state.totals.work_s += duration_s
+    # The first attempt's own number, not an equal one: a float less for each step.
+    step.work_s = step.work_s + duration_s if step.work_s else duration_s
+
+
 def _wait_no_more(state: JobState, name: str) -> None:
     if state.retries and state.retries[0][1] == name:  # so it is where `decide` chose it
         heapq.heappop(state.retries)
@@ -301,8 +308,7 @@ def _wait_no_more(state: JobState, name: str) -> None:
 
 def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, seq: int) -> None:
     step = state.step(name)
-    state.totals.work_s += data.duration_s
-    step.work_s += data.duration_s
+    _worked(state, step, data.duration_s)
     success = Success(
         step=name,
         seq=seq,
@@ -322,8 +328,7 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault) -> None:
     if step.status is StepStatus.WAITING:
         _wait_no_more(state, name)
     step.status, step.fault = StepStatus.FAILED, data
-    state.totals.work_s += data.duration_s
-    step.work_s += data.duration_s
+    _worked(state, step, data.duration_s)
     state.failures.append(
         ev.Failure(
             step=name,
@@ -339,8 +344,7 @@ def _step_retrying(state: JobState, name: str, data: ev.StepFault, at_s: float) 
     step = state.step(name)
     state.running.pop(name, None)
     step.status, step.fault = StepStatus.WAITING, data
-    state.totals.work_s += data.duration_s
-    step.work_s += data.duration_s
+    _worked(state, step, data.duration_s)
     heapq.heappush(state.retries, (at_s + (data.retry_in_s or 0.0), name))
 
 
