@@ -20,6 +20,7 @@ from .keys import encode_output, output_hash
 from .steps.base import Attempt, Prepared, Result
 from .work import Work
 
+_NO_LIMIT = contextlib.nullcontext()
 MESSAGE_MAX = 4000
 HINT_MAX = 1000
 
@@ -49,9 +50,10 @@ async def carry_out(
     limit_s = launch.attempt.timeout_s
     scope = None if limit_s is None else anyio.move_on_after(limit_s)
     try:
-        with scope or contextlib.nullcontext():
+        with scope or _NO_LIMIT:
             result = await work.perform(launch.step, launch.prepared, launch.attempt)
-            await _heed_cancellation()
+            if _was_cancelled():
+                await anyio.lowlevel.checkpoint_if_cancelled()
             data = _success(work, launch, result, monotonic() - started_s)
             return ev.StepSucceeded(step=launch.step, data=data)
         error = _too_late(launch)
@@ -64,7 +66,8 @@ async def carry_out(
             hint="let no CancelledError out of the step",
         )
     except (Exception, SystemExit, BaseExceptionGroup) as failed:  # noqa: BLE001 - an outcome
-        await _heed_cancellation()
+        if _was_cancelled():
+            await anyio.lowlevel.checkpoint_if_cancelled()
         late = scope is not None and scope.cancel_called
         error = _too_late(launch) if late else _classified(failed)
     abandoned = scope is not None and scope.cancel_called and launch.prepared.abandons
@@ -98,8 +101,8 @@ def failed_before(step: str, attempt: int, error: OrchestratorError) -> ev.StepF
     return ev.StepFailed(step=step, data=data)
 
 
-async def _heed_cancellation() -> None:
-    """Raise the cancellation that a step was given and kept for itself.
+def _was_cancelled() -> bool:
+    """Return whether a step was given a cancellation that it may have kept for itself.
 
     A step that swallows it and returns has been cut off all the same: what it returned is no
     result. One that had returned before the cancellation came keeps its result.
@@ -107,9 +110,8 @@ async def _heed_cancellation() -> None:
     try:
         task = asyncio.current_task()
     except RuntimeError:  # another kind of event loop than asyncio's
-        return
-    if task is not None and task.cancelling():
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _success(work: Work, launch: Launch, result: Result, duration_s: float) -> ev.StepEnd:

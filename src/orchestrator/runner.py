@@ -147,11 +147,14 @@ class Runner:
 
     def _take_in(self) -> list[anyio.Event]:
         acknowledged = []
+        arrived: list[Event] = []
         while self._inbox:
             report = self._inbox.popleft()
-            self._journal.stage(*report.events)
+            arrived += report.events
             if report.durable is not None:
                 acknowledged.append(report.durable)
+        if arrived:
+            self._journal.stage(*arrived)
         return acknowledged
 
     def _advance(self, launches: list[Launch]) -> Plan:
