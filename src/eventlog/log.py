@@ -4,7 +4,8 @@ An append returns only when what its durability level promises holds. A failed w
 poisons the handle: it is not tried again, because the system may have dropped the pages that
 it failed to write, and a second sync would then lie.
 
-Threads may share a handle: one append at a time goes through.
+Threads may share a handle. At level `group` those that append at the same time share one write
+and one sync (see `group`); at the others one append at a time goes through.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ from .errors import (
 )
 from .event import Event, LogOpened, LogRecovered, Opened, Recovered
 from .fs import FILES, HINTS, Files, write_all
+from .group import Append, Events, Group, Outcome
 from .heal import heal
 from .lock import Lock
 from .recover import Scan, Verdict, is_too_new, scan
@@ -90,6 +92,7 @@ class Log:
         self._clock = clock
         self._files = files
         self._mutex = threading.RLock()
+        self._group = Group(self.append_all) if self._durability is Durability.GROUP else None
         self._poison = ""
         self._fd = -1
         self._identity = (0, 0)
@@ -145,13 +148,41 @@ class Log:
             LogWriteFailed: the system refused; the handle is poisoned.
             LogPoisoned: an earlier call failed.
         """
+        if not events:
+            return range(self._next, self._next)
+        if self._group is not None:
+            return self._group.append((events, time_ns))
+        outcome = self.append_all([(events, time_ns)])[0]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def append_all(self, appends: Sequence[Append]) -> list[Outcome]:
+        """Write several appends in one batch: one write, one sync.
+
+        Returns, for each, its seqs, or the error for which nothing of it was written: an event
+        that can't be encoded spoils its own append and no other.
+
+        Raises:
+            LogFenced, LogWriteFailed, LogPoisoned: nothing of the batch is promised.
+        """
         with self._mutex:
-            first = self._next
-            if not events:
-                return range(first, first)
             self._check()
-            self._append(events, time_ns)
-            return range(first, self._next)
+            outcomes: list[Outcome] = []
+            lines: list[bytes] = []
+            head = self._head
+            for events, time_ns in appends:
+                first = self._next + len(lines)
+                try:
+                    sealed, head = self._sealed(events, first, head, time_ns)
+                except EventLogError as error:
+                    outcomes.append(error)
+                    continue
+                lines += sealed
+                outcomes.append(range(first, first + len(sealed)))
+            if lines:
+                self._put(lines, head)
+            return outcomes
 
     def sync(self) -> None:
         """Return when everything appended so far is on the disk.
@@ -190,21 +221,26 @@ class Log:
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _append(
-        self,
-        events: tuple[Event | Mapping[str, Any], ...],
-        time_ns: int | None = None,
-        *,
-        ours: bool = False,
-    ) -> None:
-        lines, head = self._seal(
+    def _sealed(
+        self, events: Events, first: int, head: str, time_ns: int | None, *, ours: bool = False
+    ) -> tuple[list[bytes], str]:
+        """Return the lines of one append and the sum of the last; the batch's first has `dur`."""
+        begins = first == self._next and self._durability is not Durability.OS
+        return self._seal(
             events,
-            seq=self._next,
-            head=self._head,
+            seq=first,
+            head=head,
             time_ns=self._clock() if time_ns is None else time_ns,
-            dur=None if self._durability is Durability.OS else self._durable,
+            dur=self._durable if begins else None,
             ours=ours,
         )
+
+    def _append_own(self, event: Event) -> None:
+        """Append an event that only the log itself may write, alone in its batch."""
+        self._put(*self._sealed((event,), self._next, self._head, None, ours=True))
+
+    def _put(self, lines: list[bytes], head: str) -> None:
+        """Write and sync one batch."""
         self._fence()
         # Whatever breaks in between (Ctrl-C too) leaves the handle poisoned: what it knows and
         # what the file holds may differ then.
@@ -313,10 +349,10 @@ class Log:
         self._epoch = found.epoch + 1
         self._durable = found.lines - 1 if found.lines else None
         # Alone in its batch: where no line is sealed yet, recovery relies on it.
-        self._append((LogOpened(data=self._introduce(found)),), ours=True)
+        self._append_own(LogOpened(data=self._introduce(found)))
         if tail is not None:
             self.recovered = tail
-            self._append((LogRecovered(data=tail),), ours=True)
+            self._append_own(LogRecovered(data=tail))
         try:
             if made or self._unsynced:
                 self._files.sync(self._fd)

@@ -1,0 +1,84 @@
+"""The log for tasks: the same core, with a sync that is shared by those that append together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+
+from .event import Event
+from .group import Waiting, settle, take
+from .log import Log
+
+
+class AsyncLog:
+    """A log that the tasks of one event loop append to.
+
+    What has come when a sync has returned goes into the next batch. The batch is committed in
+    the loop itself: a sync costs less than the way to a thread and back, and the tasks that
+    could run meanwhile are mostly those that wait for it.
+
+    Args:
+        log: open; `aclose` closes it.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self._waiting: deque[Waiting] = deque()
+        self._led = False
+
+    async def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
+        """Append events in one batch and return their seqs, as `Log.append` does.
+
+        A cancellation comes before the append is begun or after it is done, never in between.
+
+        Raises:
+            EventLogError: as `Log.append`.
+        """
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if not events:
+            return range(self.log.next_seq, self.log.next_seq)
+        me = Waiting((events, time_ns))
+        self._waiting.append(me)
+        with anyio.CancelScope(shield=True):
+            if self._led:
+                woken = anyio.Event()
+                me.wake = woken.set
+                await woken.wait()
+            else:
+                self._led = True
+                # Those that are ready to append do so now, and share this sync.
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+                self._lead()
+        return me.result()
+
+    async def aclose(self) -> None:
+        """Close the log."""
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+        self.log.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _lead(self) -> None:
+        try:
+            while self._waiting:
+                batch = take(self._waiting)
+                settle(self.log.append_all, batch)
+                for one in batch:
+                    if one.wake is not None:
+                        one.wake()
+        finally:
+            self._led = False
