@@ -236,11 +236,15 @@ class Log:
         )
 
     def _append_own(self, event: Event) -> None:
-        """Append an event that only the log itself may write, alone in its batch."""
-        self._put(*self._sealed((event,), self._next, self._head, None, ours=True))
+        """Append an event that only the log itself may write, alone in its batch.
 
-    def _put(self, lines: list[bytes], head: str) -> None:
-        """Write and sync one batch."""
+        It is synced at every level: where no line is sealed yet, recovery relies on it.
+        """
+        lines, head = self._sealed((event,), self._next, self._head, None, ours=True)
+        self._put(lines, head, durable=True)
+
+    def _put(self, lines: list[bytes], head: str, *, durable: bool = False) -> None:
+        """Write one batch, and sync it if the level says so or it must be `durable`."""
         self._fence()
         # Whatever breaks in between (Ctrl-C too) leaves the handle poisoned: what it knows and
         # what the file holds may differ then.
@@ -248,7 +252,7 @@ class Log:
         start = self._offset
         self._write(b"".join(lines))
         self._next, self._head = self._next + len(lines), head
-        if self._durability is not Durability.OS:
+        if durable or self._durability is not Durability.OS:
             self._sync(promised=start)
         self._poison = ""
 
@@ -348,19 +352,16 @@ class Log:
         self._next, self._head, self._offset = found.lines, found.head, found.end
         self._epoch = found.epoch + 1
         self._durable = found.lines - 1 if found.lines else None
-        # Alone in its batch: where no line is sealed yet, recovery relies on it.
         self._append_own(LogOpened(data=self._introduce(found)))
         if tail is not None:
             self.recovered = tail
             self._append_own(LogRecovered(data=tail))
         try:
-            if made or self._unsynced:
+            if made:
                 self._files.sync(self._fd)
             self._files.sync_dir(os.path.dirname(self._at))
         except OSError as error:
             raise self._fail("sync", error) from error
-        self._unsynced = False
-        self._durable = self._next - 1
 
     def _introduce(self, found: Scan) -> Opened:
         sealing = not found.sealed and found.lines > 0

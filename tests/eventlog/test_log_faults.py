@@ -140,7 +140,7 @@ def test_a_batch_that_could_not_be_synced_is_taken_back(path):
 
 
 def test_what_was_acknowledged_at_level_os_is_not_taken_back_when_a_sync_fails(path):
-    log = Log(path, files=FaultyFiles("sync_data", 1), durability=Durability.OS)
+    log = Log(path, files=FaultyFiles("sync_data", 2), durability=Durability.OS)
     log.append(note(1))
     with pytest.raises(LogWriteFailed, match="sync failed"):
         log.close()
