@@ -407,8 +407,9 @@ def test_a_step_that_turns_the_stop_into_an_error_was_interrupted_all_the_same()
 
 def test_the_first_reason_to_stop_counts():
     async def meanwhile(rig):
-        await stop_after(1, "first")(rig)
-        await stop_after(0, "second")(rig)
+        await anyio.sleep(1)
+        for reason in ("first", "second"):
+            rig.runner.stop(Stop(verdict=JobStatus.CANCELLED, reason=reason))
 
     rig = Rig({"a": ()}, Script({"a": takes(60)}), meanwhile=meanwhile).run()
     assert rig.log.events(ev.JobCancelled)[0].data.reason == "first"
@@ -577,6 +578,16 @@ def test_tries_are_counted_anew_in_each_leg_and_attempts_go_on():
     second = again(Rig({"a": ()}, script).run(), script)
     assert script.calls["a"] == 6
     assert second.state.steps["a"].attempt == 6
+
+
+def test_a_retry_is_another_attempt_although_an_earlier_success_has_its_key():
+    first = Rig({"a": ()}).run()
+    parts = iter(["changed", "a"])  # the second attempt finds what the first leg had found
+    script = Script({"a": [fails("network"), "new"]}, parts={"a": lambda: next(parts)})
+    script.retries = {"a": THRICE}
+    second = again(first, script)
+    assert script.calls["a"] == 2
+    assert second.state.steps["a"].success.output == "new"
 
 
 def test_a_success_whose_output_is_gone_is_invalidated_and_made_again():
