@@ -143,6 +143,10 @@ def test_validate_tells_the_same_and_as_json_with_places(user):
 
 
 def test_control_characters_of_a_job_file_are_made_visible(user):
+    user.write("job.yaml", "project: p\nprovidr: \u202eenilffo\u202c\n")
+    done = user.orch("run", "job.yaml", code=USAGE)
+    assert r"providr: \u202eenilffo\u202c" in done.err
+    assert "\u202e" not in done.err
     (user.home / "job.yaml").write_bytes(b"project: p\x1b[31m\xc2\x9b\n")
     done = user.orch("run", "job.yaml", code=USAGE)
     assert "\x1b" not in done.err

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -264,6 +265,18 @@ def test_a_reader_that_has_had_enough_is_no_error(lived, tmp_path):
     assert types(user.jobs()[-1])[-1] == "job.succeeded"
 
 
+@pytest.mark.parametrize("args", ["list", "show", "logs FIRST", "tail", "list --json"])
+def test_what_only_prints_is_ended_by_a_closed_pipe_like_cat(lived, args):
+    reader, writer = os.pipe()
+    os.close(reader)
+    args = args.replace("FIRST", lived.jobs()[0].name).split()
+    process = lived.start(*args, stdout=writer)
+    os.close(writer)
+    _, told = process.communicate()
+    assert process.returncode == -signal.SIGPIPE
+    assert "error" not in told.lower()
+
+
 @needs_bash
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_change_nothing_of_the_job(user, closed):
@@ -317,6 +330,25 @@ def test_tail_follows_a_job_to_its_end(user):
     rest = [json.loads(line)["type"] for line in tail.stdout]
     assert rest == types(user.job())[1:]
     assert ended(tail).code == 0
+
+
+def test_a_killed_job_is_listed_as_far_as_its_log_goes(user):
+    user.write(
+        "job.yaml",
+        """
+        project: p
+        steps:
+          first: {run: "true"}
+          long: {needs: [first], run: "touch begun; sleep 300"}
+        """,
+    )
+    job = user.start("run", "job.yaml")
+    until((user.home / "begun").exists, "the step", job)
+    job.kill()
+    job.communicate()
+    (row,) = user.orch("list", "--json").json["rows"]
+    assert (row["status"], row["completed"], row["steps"]) == ("interrupted", 1, 2)
+    assert user.orch("show", "--json").json["status"] == "interrupted"
 
 
 # --- run's options ---------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Independent calls overlap, and none is made twice: through the command line, with each vendor."""
 
+import shutil
+
 import pytest
 
 from orchestrator.testing import serve
@@ -93,4 +95,10 @@ def test_answers_are_reused_while_the_key_is_gone(tmp_path, server):
     done = user.orch("run", "other.yaml", code=3)
     assert "error: ANTHROPIC_API_KEY is not set" in done.err
     assert user.files() == sorted([*before, "other.yaml"])  # known before a folder was made
+    assert len(server.calls()) == 4
+
+    shutil.rmtree(user.home / "runs" / ".index")
+    for job in user.jobs():
+        shutil.rmtree(job / ".cache")
+    user.orch("resume", user.jobs()[0].name)  # its steps have succeeded: no answer is needed
     assert len(server.calls()) == 4

@@ -85,14 +85,14 @@ class User:
         """Run a Python program; a warning in it is an error."""
         return self._run([sys.executable, "-W", "error", "-c", textwrap.dedent(program)], code)
 
-    def start(self, *args):
+    def start(self, *args, stdout=subprocess.PIPE):
         """Start `orch` and return its process, with pipes; it leads a group of its own."""
         return subprocess.Popen(
             [os.path.join(SCRIPTS, "orch"), *map(str, args)],
             cwd=self.home,
             env=self.env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
