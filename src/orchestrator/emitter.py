@@ -36,6 +36,7 @@ class EventEmitter:
         self._log: Log | None = None
         self._mutex = threading.RLock()
         self._fields: _Fields = line_fields(job_id)
+        self._owned: dict[int, _Fields] = {}
 
     @property
     def log(self) -> Log:
@@ -58,17 +59,19 @@ class EventEmitter:
         return self._log is not None
 
     def _of(self, event: Any) -> dict[str, str]:
-        return self._fields(event)
+        return self._owned.get(id(event), self._fields)(event)
 
     def _append(
         self, fields: _Fields, *events: Event | Mapping[str, Any], time_ns: int | None = None
     ) -> range:
-        with self._mutex:
-            usual, self._fields = self._fields, fields
-            try:
-                return self.log.append(*events, time_ns=time_ns)
-            finally:
-                self._fields = usual
+        # By the event itself: which thread encodes it, and what else it encodes, is the log's.
+        for event in events:
+            self._owned[id(event)] = fields
+        try:
+            return self.log.append(*events, time_ns=time_ns)
+        finally:
+            for event in events:
+                self._owned.pop(id(event), None)
 
     def for_job(self, job_id: str) -> JobLog:
         """Return the log as one job writes it; what is emitted from now on says `job_id` too."""
@@ -89,13 +92,11 @@ class EventEmitter:
         """
         if not isinstance(event, Event) and not isinstance(event.get("type"), str):
             raise ValueError("an event needs a 'type', a string such as 'step.started'")
+        fence.check("emit an event")
         attempt = fence.current()
-        with self._mutex:
-            fence.check("emit an event")
-            fields = self._fields
-            if attempt is not None and attempt.job_id != self.job_id:
-                fields = line_fields(attempt.job_id)
-            return self._append(fields, event)[0]
+        if attempt is None or attempt.job_id == self.job_id:
+            return self.log.append(event)[0]
+        return self._append(line_fields(attempt.job_id), event)[0]
 
     # --- one method per event ------------------------------------------------------------------
 
