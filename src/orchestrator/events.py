@@ -232,31 +232,31 @@ class JobEvent(Event, frozen=True, kw_only=True):
 class JobStarted(JobEvent, frozen=True, kw_only=True, tag="job.started"):
     """The job began."""
 
-    data: Started
+    data: Started = Started()
 
 
 class JobResumed(JobEvent, frozen=True, kw_only=True, tag="job.resumed"):
     """A later leg took the job up again, even a finished one."""
 
-    data: Started
+    data: Started = Started()
 
 
 class JobSucceeded(JobEvent, frozen=True, kw_only=True, tag="job.succeeded"):
     """Every step has succeeded."""
 
-    data: Ended
+    data: Ended = Ended()
 
 
 class JobFailed(JobEvent, frozen=True, kw_only=True, tag="job.failed"):
     """At least one step failed and nothing more can be done."""
 
-    data: Ended
+    data: Ended = Ended()
 
 
 class JobCancelled(JobEvent, frozen=True, kw_only=True, tag="job.cancelled"):
     """The leg was told to stop."""
 
-    data: Ended
+    data: Ended = Ended()
 
 
 class StepEvent(JobEvent, frozen=True, kw_only=True):
@@ -268,79 +268,79 @@ class StepEvent(JobEvent, frozen=True, kw_only=True):
 class StepStarted(StepEvent, frozen=True, kw_only=True, tag="step.started"):
     """An attempt was handed to its executor; its outcome is not known yet."""
 
-    data: StepStart
+    data: StepStart = StepStart()
 
 
 class StepSucceeded(StepEvent, frozen=True, kw_only=True, tag="step.succeeded"):
     """An attempt brought a result; its blobs and files were durable before."""
 
-    data: StepEnd
+    data: StepEnd = StepEnd()
 
 
 class StepFailed(StepEvent, frozen=True, kw_only=True, tag="step.failed"):
     """The last attempt failed; the step is not tried again in this leg."""
 
-    data: StepFault
+    data: StepFault = StepFault()
 
 
 class StepRetrying(StepEvent, frozen=True, kw_only=True, tag="step.retrying"):
     """An attempt failed and another one will follow."""
 
-    data: StepFault
+    data: StepFault = StepFault()
 
 
 class StepSkipped(StepEvent, frozen=True, kw_only=True, tag="step.skipped"):
     """A step was not run, and why."""
 
-    data: Skip
+    data: Skip = Skip()
 
 
 class StepInterrupted(StepEvent, frozen=True, kw_only=True, tag="step.interrupted"):
     """An attempt was cut off: its leg ended without an outcome."""
 
-    data: Note
+    data: Note = Note()
 
 
 class StepInvalidated(StepEvent, frozen=True, kw_only=True, tag="step.invalidated"):
     """An earlier success no longer holds: a blob or a file is gone or changed."""
 
-    data: Note
+    data: Note = Note()
 
 
 class LLMRequest(StepEvent, frozen=True, kw_only=True, tag="llm.request"):
     """A model is about to be called."""
 
-    data: Asked
+    data: Asked = Asked()
 
 
 class LLMResponse(StepEvent, frozen=True, kw_only=True, tag="llm.response"):
     """A call of a model ended, well or badly."""
 
-    data: Answered
+    data: Answered = Answered()
 
 
 class CacheHit(StepEvent, frozen=True, kw_only=True, tag="cache.hit"):
     """An answer was taken from the cache: no call was made."""
 
-    data: CacheHitData
+    data: CacheHitData = CacheHitData()
 
 
 class CacheMiss(StepEvent, frozen=True, kw_only=True, tag="cache.miss"):
     """An answer was not in the cache."""
 
-    data: CacheMissData
+    data: CacheMissData = CacheMissData()
 
 
 class FileWritten(StepEvent, frozen=True, kw_only=True, tag="file.written"):
     """A file was published to outputs/."""
 
-    data: Written
+    data: Written = Written()
 
 
 class ArtifactCreated(StepEvent, frozen=True, kw_only=True, tag="artifact.created"):
     """A blob was stored in artifacts/."""
 
-    data: Artifact
+    data: Artifact = Artifact()
 
 
 AnyJobEvent = (

@@ -24,6 +24,7 @@ from eventlog.reader import as_dict
 
 from . import events as ev
 from .blobs import BlobDamaged, BlobMissing, BlobStore
+from .lenient import understand
 from .state import JobState, evolve
 
 _OURS = re.compile(rb'\{"seq":[0-9]+,"ts":"([^"\\]{1,40})","level":"[A-Z]+","job_id":"([^"\\]*)",')
@@ -42,7 +43,8 @@ def records(
     """Yield a job's events, with the graph of a leg resolved if it was stored as a blob.
 
     A line whose data are not as its type declares them (any program may emit a `job.started`)
-    is an UnknownEvent. A leg whose graph is gone with its blob has no steps of its own.
+    is read as far as it fits, else it is an UnknownEvent. A leg whose graph is gone with its
+    blob has no steps of its own.
 
     Args:
         log_path: the log.
@@ -133,9 +135,9 @@ class _Decode:
             value = value or as_dict(line)
             if not isinstance(value.get("type"), str):
                 raise
-            unknown = UnknownEvent(type=value["type"], data=value.get("data"))
+            event = understand(value) or UnknownEvent(type=value["type"], data=value.get("data"))
             ts = str(value.get("ts", ""))
-            return Record(seq=line.seq, ts=ts, event=unknown, offset=line.offset)
+            return Record(seq=line.seq, ts=ts, event=event, offset=line.offset)
 
 
 def _resolve(record: Record[Any], blobs: BlobStore | None) -> Record[Any]:

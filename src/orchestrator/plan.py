@@ -87,17 +87,17 @@ def opening(state: JobState, started: ev.Started) -> list[ev.JobEvent]:
     """Return the events that begin a leg: of a new job, or of one that goes on."""
     if state.status is JobStatus.NEW:
         return [ev.JobStarted(data=started)]
+    left = {**state.cut_off, **{name: state.steps[name].attempt for name in state.running}}
     cut_off: list[ev.JobEvent] = [
         ev.StepInterrupted(
             step=name,
             data=ev.Note(
-                reason="its process ended before the outcome was recorded",
-                attempt=state.steps[name].attempt,
+                reason="its process ended before the outcome was recorded", attempt=attempt
             ),
         )
-        for name in state.running
+        for name, attempt in left.items()
     ]
-    return [*cut_off, ev.JobResumed(data=started)]
+    return [ev.JobResumed(data=started), *cut_off]
 
 
 def closing(

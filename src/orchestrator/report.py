@@ -60,7 +60,7 @@ def summary(state: JobState, *, log_bytes: int) -> Summary:
         status=str(state.status),
         started_at=state.started_at,
         finished_at=state.finished_at,
-        duration_s=round(totals.legs_s, 6),
+        duration_s=round(totals.legs_s + state.open_leg_s, 6),
         steps=len(state.steps),
         completed=sum(step.status in DONE for step in state.steps.values()),
         legs=state.legs,
@@ -94,7 +94,7 @@ def manifest(state: JobState) -> dict[str, Any]:
         "status": str(state.status),
         "started_at": state.started_at,
         "finished_at": state.finished_at or None,
-        "duration_s": round(state.totals.legs_s, 6),
+        "duration_s": round(state.totals.legs_s + state.open_leg_s, 6),
         "legs": state.legs,
         "steps": step_rows(state),
         "files": [

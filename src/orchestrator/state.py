@@ -16,9 +16,9 @@ garbage collector (`gc=False`; it can be in no cycle), which would walk all of i
 
 from __future__ import annotations
 
-import enum
 import heapq
 from collections import OrderedDict
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -27,83 +27,7 @@ from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
 
 from . import events as ev
 from .graph import Graph
-
-
-class JobStatus(enum.StrEnum):
-    """How far the events say a job got; `running` is not among them, a lock tells that."""
-
-    NEW = "new"
-    OPEN = "open"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class StepStatus(enum.StrEnum):
-    """What the events of this leg say of a step."""
-
-    PENDING = "pending"
-    RUNNING = "started"
-    WAITING = "waiting"
-    SUCCEEDED = "succeeded"
-    REUSED = "reused"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    INTERRUPTED = "interrupted"
-
-
-DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
-
-
-class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one."""
-
-    step: str
-    seq: int
-    key: str
-    output: Any
-    output_sha256: str
-    files: tuple[ev.FileRef, ...] = ()
-    duration_s: float = 0.0
-
-
-class StepState(msgspec.Struct, kw_only=True, gc=False):
-    """What is known of one step.
-
-    Attributes:
-        attempt: number of the last attempt, over all legs.
-        tries: attempts in this leg, which is what `retry` counts.
-        unmet: needs that have not succeeded yet.
-        interrupted: attempts that were cut off, over all legs.
-    """
-
-    status: StepStatus = StepStatus.PENDING
-    attempt: int = 0
-    tries: int = 0
-    unmet: int = 0
-    interrupted: int = 0
-    success: Success | None = None
-    fault: ev.StepFault | None = None
-    reason: str = ""
-    kind: str = ""
-    started_at: str = ""
-    work_s: float = 0.0
-
-
-class Totals(msgspec.Struct, kw_only=True):
-    """Sums over all attempts and legs; tokens are None until a provider counted some."""
-
-    work_s: float = 0.0
-    legs_s: float = 0.0
-    calls: int = 0
-    failed_calls: int = 0
-    llm_s: float = 0.0
-    hits: int = 0
-    misses: int = 0
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    simulated: int = 0
-    simulated_hits: int = 0
+from .status import DONE, JobStatus, StepState, StepStatus, Success, Totals
 
 
 class JobState(msgspec.Struct, kw_only=True):
@@ -118,6 +42,7 @@ class JobState(msgspec.Struct, kw_only=True):
         past: successes of earlier legs that no step of this leg has taken over, by name.
         former: what is known of steps of earlier legs that are none of this leg, by name.
         gone: names in `past` that are no steps any more, by key (a step may be renamed).
+        cut_off: attempts that a leg left without an outcome, by step, until an event says so.
         published: which step wrote which path below outputs/.
         failures: of this leg.
     """
@@ -127,6 +52,7 @@ class JobState(msgspec.Struct, kw_only=True):
     started: ev.Started | None = None
     started_at: str = ""
     leg_started_at: str = ""
+    last_ts: str = ""
     finished_at: str = ""
     legs: int = 0
     seq: int = -1
@@ -140,6 +66,7 @@ class JobState(msgspec.Struct, kw_only=True):
     past: dict[str, Success] = msgspec.field(default_factory=dict)
     former: dict[str, StepState] = msgspec.field(default_factory=dict)
     gone: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    cut_off: dict[str, int] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
     failures: list[ev.Failure] = msgspec.field(default_factory=list)
@@ -163,6 +90,13 @@ class JobState(msgspec.Struct, kw_only=True):
                 step.success = msgspec.structs.replace(step.success, seq=seq + by)
 
     @property
+    def open_leg_s(self) -> float:
+        """Seconds of a leg that has no end: from its first event to its last."""
+        if self.status is not JobStatus.OPEN:
+            return 0.0
+        return seconds_between(self.leg_started_at, self.last_ts)
+
+    @property
     def finished(self) -> bool:
         """Whether the current leg has ended."""
         return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -182,13 +116,13 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
         case ev.StepStarted(step=name, data=data):
             _step_started(state, name, data, record.ts)
         case ev.StepSucceeded(step=name, data=data):
-            _step_succeeded(state, name, data, record.seq)
+            _step_succeeded(state, name, data, record)
         case ev.StepSkipped(step=name, data=data):
             _step_skipped(state, name, data)
         case ev.StepFailed(step=name, data=data):
-            _step_failed(state, name, data)
+            _step_failed(state, name, data, record.ts)
         case ev.StepRetrying(step=name, data=data):
-            _step_retrying(state, name, data, at_s)
+            _step_retrying(state, name, data, record.ts, at_s)
         case ev.JobStarted(data=data):
             _begin(state, data, record.ts, fresh=True)
         case ev.JobResumed(data=data):
@@ -200,11 +134,7 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
         case ev.JobCancelled(data=data):
             _end(state, JobStatus.CANCELLED, data, record.ts)
         case ev.StepInterrupted(step=name):
-            step = state.step(name)
-            step.interrupted += 1
-            state.running.pop(name, None)
-            if step.status is StepStatus.RUNNING:
-                step.status = StepStatus.INTERRUPTED
+            _step_interrupted(state, name)
         case ev.StepInvalidated(step=name, data=data):
             state.past.pop(name, None)
         case ev.FileWritten(step=name, data=data):
@@ -224,7 +154,20 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             pass
         case _:  # a type of a later version, read by its struct's name
             state.unknown += 1
+    if not isinstance(record.event, LogOpened | LogRecovered | UnknownEvent):
+        state.last_ts = record.ts
+        if not state.leg_started_at:  # a log without `job.started`
+            state.started_at = state.leg_started_at = record.ts
     return state
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Return the seconds from one stamp to another; 0.0 if either can't be read."""
+    try:
+        passed = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    except (ValueError, TypeError):
+        return 0.0
+    return max(passed.total_seconds(), 0.0)
 
 
 def _anew(earlier: StepState | None) -> StepState:
@@ -242,9 +185,11 @@ def _anew(earlier: StepState | None) -> StepState:
 def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
     before: dict[str, StepState] = {}
+    state.totals.legs_s += state.open_leg_s
     if fresh:
-        state.past, state.published, state.files = {}, {}, {}
+        state.past, state.published, state.files, state.cut_off = {}, {}, {}, {}
     else:
+        state.cut_off.update((name, state.steps[name].attempt) for name in state.running)
         before = {**state.former, **state.steps}
         for name, step in state.steps.items():
             if step.success is not None and step.status in DONE:
@@ -271,7 +216,8 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
 
 def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
     state.status, state.finished_at = status, ts
-    state.totals.legs_s += data.duration_s
+    # Old logs tell no durations: then the stamps do.
+    state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
     state.running.clear()
     if data.failures and not state.failures:  # a log without `step.failed`
         state.failures = list(data.failures)
@@ -292,10 +238,13 @@ def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> No
     step.kind = data.kind or step.kind
 
 
-def _worked(state: JobState, step: StepState, duration_s: float) -> None:
+def _worked(state: JobState, step: StepState, said_s: float, ts: str) -> float:
+    """Count an attempt's seconds and return them; an old log's stamps tell what it did not."""
+    duration_s = said_s or seconds_between(step.started_at, ts)
     state.totals.work_s += duration_s
     # The first attempt's own number, not an equal one: a float less for each step.
     step.work_s = step.work_s + duration_s if step.work_s else duration_s
+    return duration_s
 
 
 def _wait_no_more(state: JobState, name: str) -> None:
@@ -306,29 +255,28 @@ def _wait_no_more(state: JobState, name: str) -> None:
     heapq.heapify(state.retries)
 
 
-def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, seq: int) -> None:
-    step = state.step(name)
-    _worked(state, step, data.duration_s)
+def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, record: Record[Any]) -> None:
+    duration_s = _worked(state, state.step(name), data.duration_s, record.ts)
     success = Success(
         step=name,
-        seq=seq,
+        seq=record.seq,
         key=data.key,
         output=data.output,
         output_sha256=data.output_sha256,
         files=data.files,
-        duration_s=data.duration_s,
+        duration_s=duration_s,
     )
     _done(state, name, StepStatus.SUCCEEDED, success)
 
 
-def _step_failed(state: JobState, name: str, data: ev.StepFault) -> None:
+def _step_failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> None:
     step = state.step(name)
     state.running.pop(name, None)
     state.ready.pop(name, None)
     if step.status is StepStatus.WAITING:
         _wait_no_more(state, name)
     step.status, step.fault = StepStatus.FAILED, data
-    _worked(state, step, data.duration_s)
+    _worked(state, step, data.duration_s, ts)
     state.failures.append(
         ev.Failure(
             step=name,
@@ -340,12 +288,21 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault) -> None:
     )
 
 
-def _step_retrying(state: JobState, name: str, data: ev.StepFault, at_s: float) -> None:
+def _step_retrying(state: JobState, name: str, data: ev.StepFault, ts: str, at_s: float) -> None:
     step = state.step(name)
     state.running.pop(name, None)
     step.status, step.fault = StepStatus.WAITING, data
-    _worked(state, step, data.duration_s)
+    _worked(state, step, data.duration_s, ts)
     heapq.heappush(state.retries, (at_s + (data.retry_in_s or 0.0), name))
+
+
+def _step_interrupted(state: JobState, name: str) -> None:
+    step = state.step(name)
+    step.interrupted += 1
+    state.cut_off.pop(name, None)
+    state.running.pop(name, None)
+    if step.status is StepStatus.RUNNING:
+        step.status = StepStatus.INTERRUPTED
 
 
 def _step_skipped(state: JobState, name: str, data: ev.Skip) -> None:
@@ -397,3 +354,16 @@ def _answered(totals: Totals, data: ev.Answered) -> None:
         totals.tokens_in = (totals.tokens_in or 0) + data.tokens_in
     if data.tokens_out is not None:
         totals.tokens_out = (totals.tokens_out or 0) + data.tokens_out
+
+
+__all__ = [
+    "DONE",
+    "JobState",
+    "JobStatus",
+    "StepState",
+    "StepStatus",
+    "Success",
+    "Totals",
+    "evolve",
+    "seconds_between",
+]

@@ -13,7 +13,7 @@ EFFECTS = {"os", "time", "random", "anyio", "asyncio", "httpx", "socket", "subpr
 PURE = {
     "eventlog": ["codec", "projection", "recover", "sealer", "upcast"],
     "orchestrator": [
-        *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state"),
+        *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state", "status"),
         "suggest",
     ],
 }

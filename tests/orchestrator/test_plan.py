@@ -19,9 +19,10 @@ from given import (
     then,
 )
 
+from eventlog import Record
 from orchestrator import events as ev
 from orchestrator.plan import TOLD, Policy, closing, decide, opening, reusable
-from orchestrator.state import JobState, JobStatus
+from orchestrator.state import JobState, JobStatus, evolve
 
 FOUR = Policy(concurrency=4)
 ONE = Policy(concurrency=1)
@@ -194,10 +195,19 @@ def test_a_new_job_opens_with_job_started():
 
 def test_a_leg_opens_by_telling_which_attempts_were_cut_off():
     state = given(job_started(WIDE), started("a", attempt=1), started("b", attempt=2))
-    first, second, resumed = opening(state, declared(WIDE))
+    resumed, first, second = opening(state, declared(WIDE))
     assert [(e.step, e.data.attempt) for e in (first, second)] == [("a", 1), ("b", 2)]
     assert isinstance(first, ev.StepInterrupted)
     assert isinstance(resumed, ev.JobResumed)
+
+
+def test_what_was_cut_off_is_told_though_a_crash_came_between():
+    state = given(job_started(WIDE), started("a", attempt=3))
+    again, *_ = opening(state, declared(WIDE))
+    evolve(state, Record(seq=9, ts="", event=again, offset=0))  # and then the process died
+    assert not state.running
+    _, first = opening(state, declared(WIDE))
+    assert (first.step, first.data.attempt) == ("a", 3)
 
 
 def test_a_finished_job_is_reopened():

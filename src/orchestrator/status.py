@@ -1,0 +1,87 @@
+"""The words and values that a job's state is made of. Pure."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from . import events as ev
+
+
+class JobStatus(enum.StrEnum):
+    """How far the events say a job got; `running` is not among them, a lock tells that."""
+
+    NEW = "new"
+    OPEN = "open"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepStatus(enum.StrEnum):
+    """What the events of this leg say of a step."""
+
+    PENDING = "pending"
+    RUNNING = "started"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one."""
+
+    step: str
+    seq: int
+    key: str
+    output: Any
+    output_sha256: str
+    files: tuple[ev.FileRef, ...] = ()
+    duration_s: float = 0.0
+
+
+class StepState(msgspec.Struct, kw_only=True, gc=False):
+    """What is known of one step.
+
+    Attributes:
+        attempt: number of the last attempt, over all legs.
+        tries: attempts in this leg, which is what `retry` counts.
+        unmet: needs that have not succeeded yet.
+        interrupted: attempts that were cut off, over all legs.
+    """
+
+    status: StepStatus = StepStatus.PENDING
+    attempt: int = 0
+    tries: int = 0
+    unmet: int = 0
+    interrupted: int = 0
+    success: Success | None = None
+    fault: ev.StepFault | None = None
+    reason: str = ""
+    kind: str = ""
+    started_at: str = ""
+    work_s: float = 0.0
+
+
+class Totals(msgspec.Struct, kw_only=True):
+    """Sums over all attempts and legs; tokens are None until a provider counted some."""
+
+    work_s: float = 0.0
+    legs_s: float = 0.0
+    calls: int = 0
+    failed_calls: int = 0
+    llm_s: float = 0.0
+    hits: int = 0
+    misses: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    simulated: int = 0
+    simulated_hits: int = 0

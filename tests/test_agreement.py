@@ -1,0 +1,48 @@
+"""What SQL says of jobs and what the fold says are two ways to the same answer."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from userkit import User
+
+DATA = Path(__file__).parent / "data"
+OLD = sorted(path.name for path in DATA.iterdir() if (path / "events.jsonl").is_file())
+DONE = ("succeeded", "reused")
+
+
+def both(user, job):
+    """Return the job as `show` folds it, and as the views tell it."""
+    shown = user.orch("show", job, "--json").json
+    (row,) = user.orch("events", "query", "from jobs", job, "--json").json["rows"]
+    steps = user.orch("events", "query", "from steps", job, "--json").json["rows"]
+    return shown, row, {step["step"]: step for step in steps}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_views_and_fold_agree_on_old_logs(tmp_path, name):
+    user = User(tmp_path)
+    folder = tmp_path / "runs" / "job_old"
+    folder.mkdir(parents=True)
+    shutil.copy(DATA / name / "events.jsonl", folder)
+    shown, row, steps = both(user, "job_old")
+    assert row["status"] == shown["status"]
+    assert row["duration_s"] == pytest.approx(shown["duration_s"])
+    assert sorted(steps) == sorted(step["step"] for step in shown["steps"])
+    for step in shown["steps"]:
+        assert steps[step["step"]]["attempts"] == step["attempts"]
+        assert (steps[step["step"]]["status"] == "succeeded") == (step["status"] in DONE)
+
+
+def test_views_and_fold_agree_on_a_job_that_was_resumed(tmp_path):
+    user = User(tmp_path)
+    spec = "project: p\nsteps:\n  a: {run: echo 1}\n  b: {needs: a, run: test -e go}\n"
+    user.write("job.yaml", spec)
+    user.orch("run", "job.yaml", code=1)
+    user.write("go", "")
+    user.orch("run", "job.yaml", "--resume")
+    shown, row, steps = both(user, "latest")
+    assert (row["status"], row["legs"]) == (shown["status"], shown["legs"]) == ("succeeded", 2)
+    assert row["duration_s"] == pytest.approx(shown["duration_s"])
+    assert {name: step["attempts"] for name, step in steps.items()} == {"a": 1, "b": 2}
