@@ -14,10 +14,11 @@ from .errors import EventLogError, LogDamaged, LogWriteFailed
 from .find import lock_beside
 from .fs import FILES, Files, write_all
 from .heal import heal
+from .lines import CHUNK
 from .lock import Lock
 from .log import Log
 from .reader import read_lines
-from .recover import CHUNK, Scan, Verdict, scan
+from .recover import Scan, Verdict, scan
 from .sealer import Fields
 from .source import FileSource, LogFile
 from .upcast import Form, convert

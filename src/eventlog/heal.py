@@ -12,7 +12,8 @@ import os
 
 from .event import Recovered
 from .fs import Files, write_all
-from .recover import CHUNK, Scan, Verdict, scan
+from .lines import CHUNK
+from .recover import Scan, Verdict, scan
 from .source import FileSource
 
 MAX_TAILS = 10_000
@@ -60,17 +61,19 @@ def _set_aside(files: Files, fd: int, path: str, start: int, size: int) -> str:
         except FileExistsError:
             if not _is_copy(files, fd, start, size, name):
                 continue
-            # A writer died between the copy and the cut; its copy may not be synced.
+            # A writer died between the copy and the cut, or could not sync the copy: written
+            # over itself, all of it is there for this sync.
             copy = files.open(name, os.O_WRONLY)
+            made = False
         else:
-            try:
-                _copy(files, fd, start, size, copy)
-            except BaseException:
-                files.close(copy)
-                files.unlink(name)
-                raise
+            made = True
         try:
+            _copy(files, fd, start, size, copy)
             files.sync(copy)
+        except BaseException:
+            if made:
+                files.unlink(name)
+            raise
         finally:
             files.close(copy)
         files.sync_dir(os.path.dirname(path))

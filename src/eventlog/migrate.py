@@ -30,8 +30,9 @@ from .errors import (
 from .find import find_logs, is_set_aside, lock_beside
 from .fs import FILES, Files, write_all
 from .inplace import discard, put_in_place
+from .lines import BytesSource, Source, split
 from .lock import Lock
-from .recover import BytesSource, Scan, Source, Verdict, scan, split
+from .recover import Scan, Verdict, scan
 from .source import FileSource
 from .upcast import Form, convert
 

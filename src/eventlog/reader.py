@@ -20,7 +20,7 @@ import msgspec
 from .codec import UNREADABLE, looks_sealed, said_sum, unseal
 from .errors import EventInvalid, EventLogError, LogDamaged
 from .event import Event, Record, UnknownEvent
-from .recover import split
+from .lines import split
 from .source import LogFile
 from .upcast import upcast
 

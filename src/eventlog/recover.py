@@ -17,45 +17,17 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterator
-from typing import Protocol
 
 import msgspec
 
+from .bulk import follow_all
 from .codec import FORMAT, GENESIS, UNREADABLE, Seal, follows, looks_sealed, unseal
 from .errors import LineTooLong
 from .event import Opened
+from .lines import Source, blocks, each, split
 
 SECTOR = 512
-CHUNK = 1 << 16
 _OPENED_TYPE = b'"type":"log.opened"'
-READ_LIMIT = 16 << 20
-"""Longest line that is read, in bytes; ours are at most codec.MAX_LINE_BYTES."""
-
-
-class Source(Protocol):
-    """Where the bytes come from."""
-
-    @property
-    def size(self) -> int:
-        """Bytes to look at; what is appended later is not seen."""
-        ...
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes at `offset`."""
-        ...
-
-
-class BytesSource:
-    """Bytes that are already there."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return a slice."""
-        return self._data[offset : offset + size]
 
 
 class Verdict(enum.StrEnum):
@@ -105,61 +77,6 @@ class Scan(msgspec.Struct, kw_only=True):
         return self.epoch > 0
 
 
-def split(
-    source: Source, start: int = 0, limit: int = READ_LIMIT, *, skip_long: bool = False
-) -> Iterator[tuple[int, bytes]]:
-    r"""Yield offset and bytes of each line, with its newline; the last may lack it.
-
-    Splits on `\n` alone: other characters that end lines in text do occur inside values.
-
-    Args:
-        source: where to read.
-        start: offset of a line's first byte.
-        limit: of a line, in bytes.
-        skip_long: go on after a longer line, without it.
-
-    Raises:
-        LineTooLong: no newline within `limit` bytes.
-    """
-    offset = start
-    position = start
-    pending: list[bytes] = []
-    held = 0
-    while position < source.size:
-        chunk = source.read_at(position, min(CHUNK, source.size - position))
-        if not chunk:
-            break
-        position += len(chunk)
-        first = 0
-        while (newline := chunk.find(b"\n", first)) >= 0:
-            line = chunk[first : newline + 1]
-            first = newline + 1
-            if held > limit:
-                offset += held + len(line)
-                pending, held = [], 0
-                continue
-            if held:
-                line = b"".join([*pending, line])
-                pending, held = [], 0
-            yield offset, line
-            offset += len(line)
-        if first < len(chunk):
-            pending.append(chunk[first:])
-            held += len(chunk) - first
-            if held <= limit:
-                continue
-            if skip_long:
-                pending = []  # what is held no more is no line; `held` keeps saying so
-            else:
-                raise LineTooLong(
-                    f"a line is longer than {limit} bytes",
-                    offset=offset,
-                    hint="this is no event log, or it is damaged here",
-                )
-    if pending:
-        yield offset, b"".join(pending)
-
-
 def scan(source: Source) -> Scan:
     """Look at every line and say what the log is.
 
@@ -169,15 +86,8 @@ def scan(source: Source) -> Scan:
     found = Scan()
     prior = hashlib.sha256()
     try:
-        for offset, line in split(source):
-            if not found.sealed and _is_unwritten(source, offset, line):
-                problem = "the line was never written"
-            elif line.endswith(b"\n"):
-                problem = _take(found, line[:-1], len(line), prior)
-            else:
-                problem = _take_last(found, line, prior)
-            if problem:
-                _judge(found, source, offset, line, problem)
+        for offset, block in blocks(source):
+            if not _take_all(found, block) and not _take_each(found, source, offset, block, prior):
                 break
     except LineTooLong as error:
         # No line of ours, but perhaps the space of a batch that a power cut left unwritten.
@@ -189,6 +99,38 @@ def scan(source: Source) -> Scan:
     if found.unsealed:
         found.unsealed_sha256 = found.unsealed_sha256 or prior.hexdigest()
     return found
+
+
+def _take_all(found: Scan, block: bytes) -> bool:
+    """Count all lines of a block if they are sealed ones and in order."""
+    if not found.sealed or not block.endswith(b"\n") or _OPENED_TYPE in block:
+        return False
+    lines = block[:-1].split(b"\n")
+    head = follow_all(lines, found.lines, found.head)
+    if head is None:
+        return False
+    found.lines += len(lines)
+    found.end += len(block)
+    found.head = head
+    return True
+
+
+def _take_each(
+    found: Scan, source: Source, offset: int, block: bytes, prior: hashlib._Hash
+) -> bool:
+    """Count the lines of a block up to a bad one, which is judged; return whether there is none."""
+    for line in each(block):
+        if not found.sealed and _is_unwritten(source, offset, line):
+            problem = "the line was never written"
+        elif line.endswith(b"\n"):
+            problem = _take(found, line[:-1], len(line), prior)
+        else:
+            problem = _take_last(found, line, prior)
+        if problem:
+            _judge(found, source, offset, line, problem)
+            return False
+        offset += len(line)
+    return True
 
 
 def _take(found: Scan, line: bytes, size: int, prior: hashlib._Hash) -> str:

@@ -20,7 +20,7 @@ import msgspec
 from .codec import looks_sealed
 from .errors import LineTooLong, QueryError
 from .find import LogRef
-from .recover import split
+from .lines import split
 from .source import LogFile
 from .upcast import Form, convert
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from logkit import Noted, every_flip, note
 
 from eventlog import EventInvalid, LineTooLong, codec, scan
-from eventlog.recover import BytesSource, split
+from eventlog.lines import BytesSource, split
 
 TS = "2026-11-23T10:00:01.204417Z"
 PREV = "q83vEjRWeJCrze8S"

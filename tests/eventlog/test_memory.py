@@ -19,7 +19,7 @@ from eventlog import (
     scan,
 )
 from eventlog.codec import MAX_LINE_BYTES
-from eventlog.recover import BytesSource
+from eventlog.lines import BytesSource
 
 
 class InFile:

@@ -25,7 +25,7 @@ from eventlog import (
     read_dicts,
     read_lines,
 )
-from eventlog.recover import READ_LIMIT
+from eventlog.lines import READ_LIMIT
 
 
 class Counted(Event, frozen=True, kw_only=True, tag="counted"):

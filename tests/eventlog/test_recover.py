@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from logkit import every_flip, small_log
 
 from eventlog import Durability, LineTooLong, Log, Verdict, codec, scan
-from eventlog.recover import READ_LIMIT, SECTOR, BytesSource, is_too_new, split
+from eventlog.lines import READ_LIMIT, BytesSource, split
+from eventlog.recover import SECTOR, is_too_new
 
 V1 = (
     b'{"timestamp":"2025-10-22T10:00:00","type":"step.started","step":"a"}\n'

@@ -14,7 +14,9 @@ import eventlog
 
 FOLDER = pathlib.Path(eventlog.__file__).parent
 MODULES = sorted(FOLDER.rglob("*.py"))
-PURE = ["codec", "errors", "event", "projection", "recover", "sealer", "upcast"]
+PURE = [
+    "bulk", "codec", "errors", "event", "lines", "projection", "recover", "sealer", "upcast",
+]  # fmt: skip
 EFFECTS = {
     "anyio", "asyncio", "duckdb", "fcntl", "glob", "httpx", "io", "os", "pathlib", "random",
     "secrets", "shutil", "socket", "subprocess", "tempfile", "threading", "time", "uuid",

@@ -1,0 +1,77 @@
+"""Many sealed lines at once: the same rules as `codec`'s, for whole blocks of lines. Pure.
+
+A log that is sound is nearly all of what is ever read, so it is looked at in strides that
+Python's C parts do: cut, hash, join, compare. Whatever does not fit is left to the functions for
+one line, which say what is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from binascii import b2a_base64
+from collections.abc import Iterable
+from itertools import pairwise
+from operator import itemgetter
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_SUM = b',"sum":"'
+_BEFORE_SUM = slice(None, -len(_SUM + b'0123456789abcdef"}'))
+_SUM_KEY = slice(_BEFORE_SUM.stop, _BEFORE_SUM.stop + len(_SUM))
+_ENDING = slice(-len(b',"prev":"0123456789abcdef","sum":"0123456789abcdef"}'), None)
+_START = b'{"seq":'
+
+_body_of = itemgetter(_BEFORE_SUM)
+_sum_key_of = itemgetter(_SUM_KEY)
+_said_of = itemgetter(slice(-18, None))
+_ending_of = itemgetter(_ENDING)
+_start_of = itemgetter(slice(len(_START)))
+_first_12 = itemgetter(slice(12))
+
+_hash = hashlib.sha256().copy  # a copy of an empty one costs half of a new one
+
+
+def sealed_lines(block: bytes) -> list[bytes] | None:
+    """Return the lines of a block, without newlines, if all look sealed (see `codec`)."""
+    lines = block[:-1].split(b"\n")
+    if set(map(_sum_key_of, lines)) != {_SUM} or set(map(_start_of, lines)) != {_START}:
+        return None
+    return lines
+
+
+def sums_hold(lines: list[bytes]) -> bool:
+    """Return whether each line, which looks sealed, has the sum that its bytes have."""
+    due = b'"}'.join(_checksums(map(_body_of, lines))) + b'"}'
+    return b"".join(map(_said_of, lines)) == due
+
+
+def _checksums(bodies: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return what `codec.checksum` does of each body."""
+    digests: list[bytes] = []
+    for body in bodies:
+        sha256 = _hash()
+        sha256.update(body)
+        digests.append(sha256.digest())
+    # 12 bytes are 16 characters, so that many are encoded as one.
+    joined = b2a_base64(b"".join(map(_first_12, digests)), newline=False)
+    return struct.unpack("16s" * len(digests), joined.translate(_URL_SAFE))
+
+
+def follow_all(lines: list[bytes], seq: int, prev: str) -> str | None:
+    """Return the sum of the last line if all are whole and due here, else None.
+
+    As `codec.follows` of each: the sums, the chain and the seqs, from `seq` and `prev` on.
+    """
+    count = len(lines)
+    width = len(str(seq))
+    if not count or len(str(seq + count - 1)) != width:
+        return None  # where the seq grows by a digit
+    starts = itemgetter(slice(len(_START) + width + 1))
+    due = ',{"seq":'.join(map(str, range(seq, seq + count)))
+    if b"".join(map(starts, lines)) != b'{"seq":%b,' % due.encode():
+        return None
+    sums = _checksums(map(_body_of, lines))
+    endings = [b',"prev":"%b","sum":"%b"}' % two for two in pairwise((prev.encode(), *sums))]
+    if list(map(_ending_of, lines)) != endings:
+        return None
+    return sums[-1].decode("ascii")
