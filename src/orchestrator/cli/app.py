@@ -23,6 +23,7 @@ app = typer.Typer(
 class Display(enum.StrEnum):
     """How progress is shown."""
 
+    FULL = "full"
     PLAIN = "plain"
     JSON = "json"
     NONE = "none"
@@ -89,8 +90,9 @@ def run(
         bool, typer.Option("--cache-only", help="Fail rather than call a model.")
     ] = False,
     display: Annotated[
-        Display, typer.Option(envvar="ORCH_DISPLAY", help="Progress.")
-    ] = Display.PLAIN,
+        Display | None,
+        typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),
+    ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
@@ -120,7 +122,7 @@ def run(
     code = command.run_spec(
         checked,
         command.again(path, runs_dir, provider),
-        display=display.value,
+        display=display.value if display else "",
         as_json=as_json,
         runs_dir=runs_dir,
         resume=resume,
@@ -140,8 +142,9 @@ def resume(
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
     display: Annotated[
-        Display, typer.Option(envvar="ORCH_DISPLAY", help="Progress.")
-    ] = Display.PLAIN,
+        Display | None,
+        typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),
+    ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
@@ -155,7 +158,11 @@ def resume(
 
     raise typer.Exit(
         command.resume_job(
-            job, runs_dir, display=display.value, as_json=as_json, keep_going=keep_going
+            job,
+            runs_dir,
+            display=display.value if display else "",
+            as_json=as_json,
+            keep_going=keep_going,
         )
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from eventlog.table import visible
@@ -16,7 +17,8 @@ from . import out
 if TYPE_CHECKING:
     from ..folder import RunFolder
     from ..state import JobState
-    from ..wiring import JobResult
+    from ..wiring import JobResult, Options
+    from .display import Plain
 
 
 def settings(pairs: list[str]) -> dict[str, str]:
@@ -85,27 +87,31 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     Args:
         spec: checked.
         again: the command that goes on with the job, to be named if it does not succeed.
-        display: `plain`, `json` or `none`.
+        display: `full`, `plain`, `json` or `none`; empty for `full` on a terminal, else `plain`.
         as_json: print the manifest on stdout instead of one line.
         options: of `orchestrator.wiring.Options`.
     """
     import anyio
 
-    from ..wiring import Options, execute
+    from ..wiring import Options
     from .display import Json, Plain, closing_lines, opening_line
+    from .live import Full
 
     given = Options(signals=True, warn=out.talk, **options)
+    display = display or ("full" if sys.stderr.isatty() else "plain")
+    shown = {"full": Full, "plain": Plain}.get(display)
+    progress = shown(len(spec.steps)) if shown else None
 
     def opened(folder: RunFolder, state: JobState) -> None:
-        if display == "json":
-            given.listen = Json(folder.job_id)
-        elif display == "plain":
-            given.listen = Plain(len(spec.steps))
+        given.listen = Json(folder.job_id) if display == "json" else progress
+        if progress is not None:
             out.talk(opening_line(folder, state, len(spec.steps), spec.concurrency))
 
     given.opened = opened
-    result = anyio.run(execute, spec, given)
-    if display == "plain":
+    if isinstance(progress, Full):
+        given.warn = progress.warn
+    result = anyio.run(_watched, spec, given, progress)
+    if progress is not None:
         for line in closing_lines(result.state):
             out.talk(line)
     if as_json:
@@ -115,6 +121,30 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     if display != "none":
         _what_next(result, again)
     return result.exit_code
+
+
+async def _watched(spec: Spec, given: Options, progress: Plain | None) -> JobResult:
+    """Run the spec, with the terminal's last line kept true meanwhile."""
+    import anyio
+
+    from ..wiring import execute
+    from .live import Full
+
+    if not isinstance(progress, Full):
+        return await execute(spec, given)
+    raised: Exception | None = None
+    result: JobResult | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(progress.tick)
+        try:
+            result = await execute(spec, given)
+        except Exception as error:  # noqa: BLE001 - a task group would wrap it
+            raised = error
+        group.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+    assert result is not None
+    return result
 
 
 def _what_next(result: JobResult, again: str) -> None:

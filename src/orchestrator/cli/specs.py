@@ -11,11 +11,15 @@ from ..errors import ConfigError, OrchestratorError, SpecError, StorageError, Us
 from . import out
 
 EXAMPLES = {
-    "digest": ("digest.yaml", ("digest_steps.py",)),
-    "tiny": ("tiny_spec.yaml", ()),
-    "release-notes": ("release_notes.yaml", ()),
+    "digest": {
+        "job.yaml": "digest.yaml",
+        "digest_steps.py": "digest_steps.py",
+        "README.md": "digest_readme.md",
+    },
+    "tiny": {"job.yaml": "tiny_spec.yaml"},
+    "release-notes": {"job.yaml": "release_notes.yaml"},
 }
-"""The job file, which becomes job.yaml, and what goes with it."""
+"""What each example is made of: the name it gets, and the file among the examples."""
 
 _HEAD = """\
 project: workflow
@@ -81,16 +85,12 @@ def init(folder: str, example: str) -> None:
         from ..spec import workflow_text
 
         files = {"workflow.yaml": (_HEAD + workflow_text()).encode()}
-        main = "workflow.yaml"
     elif example in EXAMPLES:
-        main, others = EXAMPLES[example]
-        files = {name: _example(name) for name in (main, *others)}
+        files = {name: _example(source) for name, source in EXAMPLES[example].items()}
     else:
         known = ", ".join([*EXAMPLES, "workflow"])
         raise UsageError(f"there is no example {example!r}", hint=f"there are: {known}")
-    if main != "workflow.yaml":
-        files["job.yaml"] = files.pop(main)
-        main = "job.yaml"
+    main = next(iter(files))
     files.setdefault(".gitignore", b"runs/\n")
     taken = [name for name in files if os.path.lexists(os.path.join(folder, name))]
     if taken:
