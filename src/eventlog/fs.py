@@ -109,6 +109,8 @@ class Files:
 
 FILES = Files()
 
+_CHUNK = 1 << 18
+
 
 def write_all(files: Files, fd: int, data: bytes) -> None:
     """Write every byte, in as many calls as the system needs.
@@ -122,6 +124,30 @@ def write_all(files: Files, fd: int, data: bytes) -> None:
         if written <= 0:
             raise OSError(errno.EIO, "a write wrote nothing")
         view = view[written:]
+
+
+def write_over(files: Files, fd: int, path: str) -> None:
+    """Write a file's bytes over themselves, so that the next sync has them to write.
+
+    After a failed sync the system calls pages clean that may never have reached the disk: they
+    are read as if all were well, and a later sync passes them by. What can't be done is left.
+
+    Args:
+        files: the system's calls.
+        fd: of the file, open for reading.
+        path: its name; if that is another file's by now, nothing is done.
+    """
+    try:
+        out = files.open(path, os.O_WRONLY)
+        try:
+            device, inode, size = files.identity(fd)
+            if files.identity(out)[:2] == (device, inode):
+                for offset in range(0, size, _CHUNK):
+                    write_all(files, out, files.read_at(fd, min(_CHUNK, size - offset), offset))
+        finally:
+            files.close(out)
+    except OSError:
+        pass
 
 
 def write_whole(

@@ -32,7 +32,7 @@ from .errors import (
     LogWriteFailed,
 )
 from .event import Event, LogOpened, LogRecovered, Opened, Recovered
-from .fs import FILES, HINTS, Files, write_all
+from .fs import FILES, HINTS, Files, write_all, write_over
 from .group import Append, Events, Group, Outcome
 from .heal import heal
 from .lock import Lock
@@ -270,22 +270,25 @@ class Log:
             try:
                 self._files.sync_data(self._fd if fd is None else fd)
             except OSError as error:
-                if promised is not None:
-                    self._cut(promised)
+                self._cut(promised, fd)
                 raise self._fail("sync", error) from error
             self._unsynced = False
         self._durable = self._next - 1
 
-    def _cut(self, size: int) -> None:
-        """Take back a batch that was never promised.
+    def _cut(self, size: int | None, fd: int | None = None) -> None:
+        """Take back a batch that was never promised, all from `size` on.
 
         After a failed sync its bytes may be in the system's memory only, where the next open
-        would find them and believe them. If they can't be cut off, that open settles it.
+        would find them and believe them. What can't be cut off, or may not be because an
+        append at level `os` promised it (no `size`), is made fit for that open's sync.
         """
+        fd = self._fd if fd is None else fd
         try:
-            self._files.truncate(self._fd, size)
+            if size is not None:
+                return self._files.truncate(fd, size)
         except OSError:
             pass
+        write_over(self._files, fd, self._at)
 
     def _check(self) -> None:
         if self._poison:
@@ -334,12 +337,14 @@ class Log:
             except FileExistsError:
                 made = False
                 self._fd = self._files.open(self._at, flags)
-                # Pages that an earlier process wrote and could not sync are in the cache, not
-                # on the disk: nothing is trusted before this sync.
+                # What an earlier process wrote may be in the system's memory only: nothing is
+                # trusted before this sync.
                 self._files.sync(self._fd)
             self._identity = self._files.identity(self._fd)[:2]
             found = scan(FileSource(self._fd, self._files))
         except OSError as error:
+            if self._fd >= 0:
+                self._cut(None)
             raise self._fail("open", error) from error
         except LineTooLong as error:
             error.path = self.path
@@ -348,6 +353,7 @@ class Log:
         try:
             tail = heal(self._files, self._fd, self._at, found)
         except OSError as error:
+            self._cut(None)
             raise self._fail("recovery", error) from error
         self._next, self._head, self._offset = found.lines, found.head, found.end
         self._epoch = found.epoch + 1
