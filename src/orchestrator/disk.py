@@ -105,6 +105,7 @@ class Tree:
     def __init__(self, root: str, files: DirFiles) -> None:
         self.root = root
         self.files = files
+        self._rooted = False
         self._synced: set[tuple[str, ...]] = set()
 
     @contextlib.contextmanager
@@ -132,10 +133,16 @@ class Tree:
         while not os.path.isdir(path):  # ends at the file system's root
             missing.append(path)
             path = os.path.dirname(path)
+        if not self._rooted:
+            # A process that was killed may have made this one and not synced its name. Where
+            # the folder above can't be read, nobody like us made it.
+            with contextlib.suppress(PermissionError):
+                self.files.sync_dir(os.path.dirname(path))
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 self.files.mkdir(folder)
             self.files.sync_dir(os.path.dirname(folder))
+        self._rooted = True
 
     def _enter(self, above: int, names: tuple[str, ...], *, create: bool) -> int:
         name = names[-1]

@@ -408,6 +408,7 @@ def test_bytes_are_synced_before_the_name_and_the_name_before_the_return(tmp_pat
     store = FileStore(tmp_path, files=files)
     store.safe_write("dir/a", b"xy")
     assert files.calls == [
+        ("sync", "folder"),  # of the base's own name: who made it may have been killed
         ("mkdir", "dir"),
         ("sync", "folder"),
         ("create", True),
@@ -423,7 +424,7 @@ def test_a_file_found_unchanged_is_synced_too_for_its_writer_may_have_been_kille
     files = Recorder()
     FileStore(tmp_path, files=files).safe_write("dir/a", b"xy")
     synced = [what for call, what in files.calls if call == "sync"]
-    assert synced == ["folder", "file", "folder"]
+    assert synced == ["folder", "folder", "file", "folder"]
     assert not [call for call in files.calls if call[0] in ("write", "rename")]
 
 
@@ -440,6 +441,8 @@ def test_whatever_call_fails_the_old_file_stays_and_nothing_is_left_behind(tmp_p
         files = Recorder(fail_at, number)
         if probe.calls[fail_at][0] == "mkdir":
             continue
+        if fail_at == 0 and number == errno.EACCES:
+            continue  # the base's folder is somebody else's, who made the base as well
         with pytest.raises(FileStoreError) as caught:
             FileStore(base, files=files).safe_write("dir/a", "new 2", mode=mode)
         assert caught.value.errno == number
