@@ -32,6 +32,7 @@ from .errors import (
     LogWriteFailed,
 )
 from .event import Event, LogOpened, LogRecovered, Opened, Recovered
+from .find import lock_beside
 from .fs import FILES, HINTS, Files, write_all, write_over
 from .group import Append, Events, Group, Outcome
 from .heal import heal
@@ -62,7 +63,8 @@ class Log:
         path: the log file; it is made if it is not there, its folder is not.
         fields: members for every line, or a function from the event to them.
         durability: what `append` waits for.
-        lock_path: the lock file, by default `<path>.lock`.
+        lock_path: the lock file; by default the folder's `.lock` if there is one, else
+            `<path>.lock`.
         clock: nanoseconds since 1970; information only.
         files: the system's calls.
 
@@ -104,7 +106,7 @@ class Log:
         self._offset = 0
         check_name(self.path)
         started = codec.Stamper()(clock())
-        self._lock = Lock(lock_path or f"{self.path}.lock", started=started, files=files)
+        self._lock = Lock(lock_path or lock_beside(self.path), started=started, files=files)
         try:
             self._open()
         except BaseException:

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from eventlog import Durability, Event, Log, read_dicts
+from eventlog.find import LOG_NAME
+from eventlog.sealer import ENVELOPE
 
 from . import events as ev
 from . import fence
@@ -50,7 +52,14 @@ class EventEmitter:
                 folder = os.path.dirname(self.path)
                 if folder:
                     os.makedirs(folder, mode=0o700, exist_ok=True)
-                self._log = Log(self.path, fields=self._of, durability=Durability.GROUP)
+                # A job's log has one lock, whoever writes it: the one that `orch` looks at.
+                in_job = os.path.basename(self.path) == LOG_NAME
+                self._log = Log(
+                    self.path,
+                    fields=self._of,
+                    durability=Durability.GROUP,
+                    lock_path=os.path.join(folder, ".lock") if in_job else None,
+                )
             return self._log
 
     @property
@@ -83,7 +92,8 @@ class EventEmitter:
     def emit(self, event: Event | Mapping[str, Any]) -> int:
         """Append one event and return its seq; on return it is durable.
 
-        A mapping needs a `type`; what else it holds is written as it is.
+        A mapping needs a `type`. What it holds beside `level`, `job_id`, `type`, `step`, `item`
+        and `data` becomes its `data`, unless it has some.
 
         Raises:
             ValueError: a mapping without a `type`.
@@ -93,6 +103,8 @@ class EventEmitter:
         if not isinstance(event, Event) and not isinstance(event.get("type"), str):
             raise ValueError("an event needs a 'type', a string such as 'step.started'")
         fence.check("emit an event")
+        if not isinstance(event, Event):
+            event = _in_form(event)
         attempt = fence.current()
         if attempt is None or attempt.job_id == self.job_id:
             return self.log.append(event)[0]
@@ -202,6 +214,17 @@ class JobLog:
     def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
         """Append in one batch, as `Log.append` does."""
         return self._emitter._append(self._fields, *events, time_ns=time_ns)  # noqa: SLF001 - its own
+
+
+_TOP = frozenset(("level", "job_id", "type", "step", "item", "data"))
+
+
+def _in_form(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an event in today's form: its payload under `data`."""
+    if "data" in event or event.keys() <= _TOP or event.keys() & ENVELOPE:
+        return event  # the log's own members are refused when it is written
+    head = {name: value for name, value in event.items() if name in _TOP}
+    return {**head, "data": {n: v for n, v in event.items() if n not in _TOP}}
 
 
 @contextmanager

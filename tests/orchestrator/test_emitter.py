@@ -10,6 +10,7 @@ from orchestrator import events as ev
 from orchestrator.emitter import EventEmitter, event_logger, filter_events, read_events
 from orchestrator.fence import AttemptOver, Fence
 from orchestrator.filestore import FileStore
+from orchestrator.folder import RunFolder
 
 
 @pytest.fixture
@@ -264,3 +265,24 @@ def test_a_line_is_what_grep_and_jq_look_for(path):
     text = path.read_text()
     assert '"type":"cache.hit"' in text
     assert json.loads(text.splitlines()[2])["data"]["duration_s"] == 3.2
+
+
+def test_a_flat_event_gets_its_payload_under_data(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventEmitter(path, "j") as emitter:
+        emitter.emit({"type": "llm.response", "step": "a", "duration_s": 3.2, "provider": "ollama"})
+        emitter.emit({"type": "noted", "data": {"x": 1}, "extra": 2})
+        emitter.emit({"type": "bare"})
+    flat, full, bare = read_events(path)[1:]
+    assert (flat["step"], flat["data"]) == ("a", {"duration_s": 3.2, "provider": "ollama"})
+    assert (full["data"], full["extra"]) == ({"x": 1}, 2)
+    assert "data" not in bare
+
+
+def test_a_job_s_log_has_the_lock_that_orch_looks_at(tmp_path):
+    folder = RunFolder(str(tmp_path), "job_1")
+    with EventEmitter(folder.log) as emitter:
+        assert not folder.held
+        emitter.emit({"type": "noted"})
+        assert folder.held
+    assert not folder.held
