@@ -293,7 +293,8 @@ def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.
     for name, content in sorted(spec.attachments.items()):
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
     frozen = digest.hexdigest()[:16]
-    if not os.path.isdir(os.path.join(folder.inputs, frozen)):
+    # The spec is written last: where it is, all that it names is too.
+    if not os.path.isfile(os.path.join(folder.inputs, frozen, "spec.yaml")):
         for name, content in spec.attachments.items():
             folder.write(f"inputs/{frozen}/files/{name}", content)
         folder.write(f"inputs/{frozen}/spec.yaml", text.encode())
