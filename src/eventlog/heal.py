@@ -11,7 +11,7 @@ import hashlib
 import os
 
 from .event import Recovered
-from .fs import Files, write_all
+from .fs import Files, write_all, write_over
 from .lines import CHUNK
 from .recover import Scan, Verdict, scan
 from .source import FileSource
@@ -26,8 +26,16 @@ def heal(files: Files, fd: int, path: str, found: Scan) -> Recovered | None:
         What was moved aside, if anything was.
 
     Raises:
-        OSError: as the system said it.
+        OSError: as the system said it; the next open's sync then has all of the file to write.
     """
+    try:
+        return _settle(files, fd, path, found)
+    except OSError:
+        write_over(files, fd, path)
+        raise
+
+
+def _settle(files: Files, fd: int, path: str, found: Scan) -> Recovered | None:
     if found.verdict is Verdict.UNTERMINATED:
         if found.junk:
             files.truncate(fd, found.end)

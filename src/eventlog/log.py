@@ -355,7 +355,6 @@ class Log:
         try:
             tail = heal(self._files, self._fd, self._at, found)
         except OSError as error:
-            self._cut(None)
             raise self._fail("recovery", error) from error
         self._next, self._head, self._offset = found.lines, found.head, found.end
         self._epoch = found.epoch + 1
