@@ -700,9 +700,12 @@ def test_a_process_that_is_killed_again_and_again_ends_with_the_right_result(tmp
         assert one.read_bytes() == other.read_bytes()
 
 
+# In the background of a script, Ctrl-C is ignored from the start, and a child inherits that.
 INTERRUPTED = """
-import asyncio, sys, anyio
+import asyncio, signal, sys, anyio
 from orchestrator.dag import DAG, DAGNode, run_dag
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def long(context, dep_results):
     print("running", flush=True)
@@ -721,15 +724,18 @@ dag = DAG([DAGNode(id="a", fn=long)])
     ],
 )
 def test_ctrl_c_is_recorded(log, run):
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED.format(run=run), str(log)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert child.stdout.readline() == "running\n"
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=PATIENCE_S)
+    ) as child:
+        try:
+            assert child.stdout.readline() == "running\n"
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=PATIENCE_S)
+        finally:
+            child.kill()
     assert child.returncode != 0
     assert "KeyboardInterrupt" in errors
     assert [event["type"] for event in read_events(log)][-2:] == [
