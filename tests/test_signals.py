@@ -3,8 +3,10 @@
 import os
 import signal
 
+import anyio
 import pytest
 
+from orchestrator import signals
 from orchestrator.testing import serve
 from userkit import User, alive, ended, events, outputs, types, until
 
@@ -127,3 +129,43 @@ def test_a_second_signal_aborts_at_once_and_resume_goes_on(tmp_path):
     (tmp_path / "go_on").touch()
     check_resumed(user)
     assert outputs(user.job()) == {}
+
+
+class Hasty:
+    """A runner in whose first moment, before it waits for anything, a signal comes."""
+
+    stopped = None
+
+    def __init__(self):
+        self.over = anyio.Event()
+
+    def stop(self, stop):
+        self.stopped = stop
+        self.over.set()
+
+    async def drive(self, started):
+        os.kill(os.getpid(), signal.SIGINT)
+        await self.over.wait()
+
+
+def test_a_signal_in_the_first_moment_of_a_leg_is_obeyed():
+    async def leg():
+        runner = Hasty()
+        await signals.drive(runner, None, lambda text: None)
+        return runner.stopped
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert anyio.run(leg).signal == signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_is_to_be_typed_next_keeps_what_the_job_was_started_with(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", "project: p\nsteps: {a: {run: exit 1}}\n")
+    done = user.orch(
+        "run", "job.yaml", "--provider", "ollama", "--model", "m", "--runs-dir", "there", code=1
+    )
+    go_on = "go on: orch run job.yaml --resume --provider ollama --model m --runs-dir there"
+    assert go_on in done.err

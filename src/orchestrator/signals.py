@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import anyio
+from anyio.abc import TaskStatus
 
 from . import events as ev
 from .runner import Runner, Stop
@@ -21,7 +22,7 @@ async def drive(runner: Runner, started: ev.Started, warn: Callable[[str], None]
     """
     failed: list[Exception] = []
     async with anyio.create_task_group() as group:
-        group.start_soon(_obey, runner, warn)
+        await group.start(_obey, runner, warn)  # a signal in the leg's first moments is one, too
         try:
             await runner.drive(started)
         except Exception as error:  # noqa: BLE001 - a task group would wrap it
@@ -31,9 +32,15 @@ async def drive(runner: Runner, started: ev.Started, warn: Callable[[str], None]
         raise failed[0]
 
 
-async def _obey(runner: Runner, warn: Callable[[str], None]) -> None:
+async def _obey(
+    runner: Runner,
+    warn: Callable[[str], None],
+    *,
+    task_status: TaskStatus[None],
+) -> None:
     """Stop at the first signal, abort at the second."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
         async for number in received:
             if runner.stopped is not None:
                 os._exit(128 + number)  # the log is as a crash would leave it: whole

@@ -121,7 +121,7 @@ def run(
         return
     code = command.run_spec(
         checked,
-        command.again(path, runs_dir, provider),
+        command.again(path, runs_dir, provider, model, set_ or []),
         display=display.value if display else "",
         as_json=as_json,
         runs_dir=runs_dir,

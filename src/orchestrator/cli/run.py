@@ -58,11 +58,15 @@ def cache_mode(*, no_cache: bool, refresh: bool, cache_only: bool) -> CacheMode:
     return chosen[0] if chosen else CacheMode.USE
 
 
-def again(path: str, runs_dir: str, provider: str) -> str:
-    """Return the command that goes on with the newest job of a spec."""
+def again(path: str, runs_dir: str, provider: str, model: str, pairs: list[str]) -> str:
+    """Return the command that goes on with the newest job of a spec, as it was started."""
     words = ["orch", "run", path, "--resume"]
     if provider:  # a spec that names none could not be read without it
         words += ["--provider", provider]
+    if model:
+        words += ["--model", model]
+    for pair in pairs:
+        words += ["--set", pair]
     if runs_dir != "runs":
         words += ["--runs-dir", runs_dir]
     return shlex.join(words)
