@@ -199,6 +199,13 @@ def test_a_key_shows_in_the_header_and_nowhere_else(server, name):
     assert server.calls()[0].headers[header] == "[key]"
 
 
+def test_a_stand_in_for_a_key_is_not_cut_out_of_what_errors_say(server):
+    server.fail(status=401, body={"error": {"message": "broken"}})
+    with pytest.raises(StepError) as caught:
+        ask(connect("openai", environ=server.environ() | {"OPENAI_API_KEY": "k"}), hello())
+    assert "broken" in caught.value.message
+
+
 def test_no_other_provider_sends_a_key(server):
     for name in ("ollama", "mlx"):
         ask(connect(name, environ=server.environ()), hello())

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SECRET_MIN = 8  # characters; a shorter key is a stand-in ("x", "none"), and occurs in any text
+
 STOP_REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -182,7 +184,7 @@ class Served(abc.ABC):
         """Return `error` with provider, model and URL in it, and without the key."""
         message = f"{self.name}, model {request.model or '(none)'}: {error.message}"
         key = self._located.key
-        if key is not None:
+        if key is not None and len(key.reveal()) >= SECRET_MIN:
             message = message.replace(key.reveal(), "[key]")
         unreachable = error.kind is FailureKind.NETWORK and not error.hint
         return StepError(
