@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import enum
 
+FRAME_MAX = 160  # characters of a line that a code frame shows
+
 
 class ExitCode(enum.IntEnum):
     """What a process that ran one command ends with."""
@@ -214,11 +216,15 @@ class SpecError(OrchestratorError):
             number = str(problem.line)
             margin = " " * len(number)
             text = lines[problem.line - 1].rstrip("\r").replace("\t", " ")
-            marks = "^" * max(1, min(problem.length, len(text) - problem.column + 1))
+            at = problem.column - 1
+            if len(text) > FRAME_MAX:  # all of a JSON file may be one line
+                start = max(0, at - FRAME_MAX // 4)
+                text, at = text[start : start + FRAME_MAX], at - start
+            marks = "^" * max(1, min(problem.length, len(text) - at))
             block += [
                 f"{margin} |",
                 f"{number} | {text}",
-                f"{margin} | {' ' * (problem.column - 1)}{marks}",
+                f"{margin} | {' ' * at}{marks}",
             ]
         if problem.hint:
             block.append(f"   = hint: {problem.hint}")

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import spec as spec_module
-from orchestrator.errors import ConfigError, ExitCode, FailureKind, SpecError, UsageError
+from orchestrator.errors import (
+    ConfigError,
+    ExitCode,
+    FailureKind,
+    Problem,
+    SpecError,
+    UsageError,
+)
 from orchestrator.graph import Graph
 from orchestrator.retry import RetryPolicy
 from orchestrator.spec import check as spec_check
@@ -743,3 +750,12 @@ def test_a_good_spec_with_some_characters_changed_is_a_spec_or_a_spec_error(data
         parse_spec("".join(text))
     except SpecError as error:
         error.render()
+
+
+def test_a_frame_shows_no_more_of_a_long_line_than_fits():
+    problem = Problem("no", line=1, column=5001, length=9000, code="x")
+    frame = SpecError("f", [problem], "a" * 5000 + "!" + "b" * 9000).render().split("\n")
+    shown, marks = frame[3], frame[4]
+    assert len(shown) < 200
+    assert shown[marks.index("^")] == "!"
+    assert len(marks) <= len(shown)
