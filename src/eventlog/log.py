@@ -285,11 +285,13 @@ class Log:
         append at level `os` promised it (no `size`), is made fit for that open's sync.
         """
         fd = self._fd if fd is None else fd
-        try:
-            if size is not None:
-                return self._files.truncate(fd, size)
-        except OSError:
-            pass
+        if size is not None:
+            try:
+                self._files.truncate(fd, size)
+            except OSError:
+                pass
+            else:
+                return
         write_over(self._files, fd, self._at)
 
     def _check(self) -> None:
