@@ -46,3 +46,22 @@ def test_views_and_fold_agree_on_a_job_that_was_resumed(tmp_path):
     assert (row["status"], row["legs"]) == (shown["status"], shown["legs"]) == ("succeeded", 2)
     assert row["duration_s"] == pytest.approx(shown["duration_s"])
     assert {name: step["attempts"] for name, step in steps.items()} == {"a": 1, "b": 2}
+
+
+def test_views_and_fold_agree_where_only_some_lines_name_the_job(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "runs/job_old/events.jsonl",
+        """
+        {"ts": "2025-10-22T10:00:00Z", "type": "job.started", "job_id": "job_old"}
+        {"ts": "2025-10-22T10:00:01Z", "type": "step.started", "step": "a"}
+        {"ts": "2025-10-22T10:00:02Z", "type": "step.succeeded", "step": "a", "duration_s": 1.0}
+        {"ts": "2025-10-22T10:00:03Z", "type": "job.succeeded", "duration_s": 3.0}
+        """,
+    )
+    for target in ("job_old", "runs", "runs/job_old/events.jsonl"):
+        shown, row, steps = both(user, "job_old")
+        assert row["status"] == shown["status"] == "succeeded"
+        assert list(steps) == ["a"]
+        rows = user.orch("events", "query", "select distinct job_id from events", target, "--json")
+        assert rows.json["rows"] == [{"job_id": "job_old"}]
