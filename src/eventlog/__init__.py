@@ -20,18 +20,21 @@ from .errors import (
     LogLocked,
     LogNotFound,
     LogPoisoned,
+    LogRewritten,
     LogTooNew,
     LogWriteFailed,
     MigrationRefused,
     QueryError,
 )
 from .event import Event, LogOpened, LogRecovered, Record, UnknownEvent
+from .following import Follower, Following, follow
 from .lock import Lock, is_held
 from .log import Durability, Log
 from .memory import MemoryLog
 from .projection import Projection
-from .reader import Decoder, Follower, Line, Rejected, read, read_dicts, read_lines
+from .reader import Decoder, Line, Rejected, read, read_dicts, read_events, read_lines
 from .recover import Scan, Verdict, scan
+from .versions import Upcasters
 
 __all__ = [
     "Decoder",
@@ -40,6 +43,7 @@ __all__ = [
     "EventInvalid",
     "EventLogError",
     "Follower",
+    "Following",
     "Line",
     "LineTooLong",
     "Lock",
@@ -51,6 +55,7 @@ __all__ = [
     "LogOpened",
     "LogPoisoned",
     "LogRecovered",
+    "LogRewritten",
     "LogTooNew",
     "LogWriteFailed",
     "MemoryLog",
@@ -61,10 +66,13 @@ __all__ = [
     "Rejected",
     "Scan",
     "UnknownEvent",
+    "Upcasters",
     "Verdict",
+    "follow",
     "is_held",
     "read",
     "read_dicts",
+    "read_events",
     "read_lines",
     "scan",
 ]

@@ -23,7 +23,7 @@ _START = b'{"seq":'
 
 _body_of = itemgetter(_BEFORE_SUM)
 _sum_key_of = itemgetter(_SUM_KEY)
-_said_of = itemgetter(slice(-18, None))
+_sum_member_of = itemgetter(slice(_BEFORE_SUM.stop, None))
 _ending_of = itemgetter(_ENDING)
 _start_of = itemgetter(slice(len(_START)))
 _first_12 = itemgetter(slice(12))
@@ -40,9 +40,28 @@ def sealed_lines(block: bytes) -> list[bytes] | None:
 
 
 def sums_hold(lines: list[bytes]) -> bool:
-    """Return whether each line, which looks sealed, has the sum that its bytes have."""
-    due = b'"}'.join(_checksums(map(_body_of, lines))) + b'"}'
-    return b"".join(map(_said_of, lines)) == due
+    """Return whether each line is sealed with the sum that its bytes have."""
+    sums = _checksums(map(_body_of, lines))
+    due = b'"},"sum":"'.join(sums)
+    return b"".join(map(_sum_member_of, lines)) == b',"sum":"%b"}' % due
+
+
+def is_chained(lines: list[bytes], prev: bytes) -> bool:
+    """Return whether no two sealed lines that meet here say that they don't belong together.
+
+    Args:
+        lines: without newlines, at least one.
+        prev: the sum of the line before, empty if it is not known.
+    """
+    for line in lines:
+        ending = line[_ENDING]
+        if not (line.startswith(_START) and ending[25:34] == b'","sum":"'):
+            prev = b""
+            continue
+        if prev and ending[9:25] != prev:
+            return False
+        prev = ending[34:50]
+    return True
 
 
 def _checksums(bodies: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -27,8 +27,9 @@ from .cli_base import (
     terminal_width,
 )
 from .errors import EventInvalid, QueryError
+from .following import Follower
 from .output import Format
-from .reader import Follower, Line, as_dict, read_lines
+from .reader import Line, as_dict, read_lines
 from .table import cut, visible
 from .upcast import upcast
 

@@ -3,6 +3,7 @@
 EventLogError
 ├── LogNotFound       there is no log at this path
 ├── LogDamaged        a line before the tail does not verify; never repaired in place
+├── LogRewritten      what was read from this log is no longer in it
 ├── LogLocked         another process holds the log for writing
 ├── LogFenced         the file is not as this writer left it: someone else wrote, moved or cut it
 ├── LogPoisoned       a write or a sync failed before; this handle appends no more
@@ -78,6 +79,10 @@ class LogNotFound(EventLogError):  # noqa: N818 - named for what is the case, li
 
 class LogDamaged(EventLogError):  # noqa: N818
     """A line before the tail does not verify; nothing is written to such a log."""
+
+
+class LogRewritten(EventLogError):  # noqa: N818
+    """Lines that were read from this log are no longer in it; `seq` is the first that is gone."""
 
 
 class LogLocked(EventLogError):  # noqa: N818

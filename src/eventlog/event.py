@@ -75,7 +75,7 @@ class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
 E = TypeVar("E")
 
 
-class Record(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
+class Record(msgspec.Struct, Generic[E], frozen=True):
     """An event and its place in a log.
 
     Attributes:

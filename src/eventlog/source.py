@@ -34,6 +34,8 @@ class LogFile(FileSource):
 
     def __init__(self, path: str | os.PathLike[str], files: Files = FILES) -> None:
         self.path = os.fspath(path)
+        self._fd = -1
+        self._at = os.path.abspath(self.path)  # the process may change its folder later
         try:
             # A FIFO would block the open for ever without O_NONBLOCK; files don't heed it.
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -54,11 +56,22 @@ class LogFile(FileSource):
         """Look at the size again."""
         self.size = self._files.identity(self._fd)[2]
 
+    def has_name(self) -> bool:
+        """Return whether the log's name still means this file, or none at all."""
+        try:
+            named = os.stat(self._at)
+        except OSError:
+            return True
+        return (named.st_dev, named.st_ino) == self._files.identity(self._fd)[:2]
+
     def close(self) -> None:
         """Close; more than once is fine."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> Self:
         return self

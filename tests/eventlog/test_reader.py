@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-import msgspec
 import pytest
 from logkit import Noted, content, note, put, small_log, ticking
 
@@ -215,82 +213,3 @@ def test_a_link_to_a_log_is_followed(path, tmp_path):
     small_log(path)
     (tmp_path / "link").symlink_to(path)
     assert list(read_lines(tmp_path / "link")) == list(read_lines(path))
-
-
-# --- following -----------------------------------------------------------------------------------
-
-
-def test_a_follower_gets_each_line_once_wherever_the_writes_are_cut(path):
-    whole = small_log(path.with_name("whole"), batches=2)
-    expected = list(read_lines(path.with_name("whole")))
-    for piece in (1, 2, 7, 100, len(whole)):
-        put(path, b"")
-        got = []
-        with Follower(path) as follower, open(path, "ab", buffering=0) as file:
-            for begin in range(0, len(whole), piece):
-                file.write(whole[begin : begin + piece])
-                new = list(follower.poll())
-                got += new
-                assert got == expected[: whole[: begin + piece].count(b"\n")]
-        assert got == expected
-
-
-def test_a_follower_whose_consumer_stops_midway_misses_nothing(path):
-    small_log(path)
-    with Follower(path) as follower:
-        got = [next(iter(follower.poll())) for _ in range(7)]
-        assert list(follower.poll()) == []
-    assert got == list(read_lines(path))
-
-
-def test_a_follower_from_the_end_gets_only_what_is_new(path):
-    small_log(path, batches=1)
-    with Follower(path, from_end=True) as follower:
-        assert list(follower.poll()) == []
-        with Log(path) as log:
-            log.append(note(9))
-        assert [line.seq for line in follower.poll()] == [3, 4]
-
-
-def test_a_follower_sees_no_torn_tail_come_and_go(path):
-    whole = small_log(path)
-    put(path, whole[:-10])
-    with Follower(path) as follower:
-        assert len(list(follower.poll())) == 6
-        with Log(path) as log:
-            log.append(note(9))
-        got = [msgspec.json.decode(line.raw) for line in follower.poll()]
-    assert [line["type"] for line in got] == ["log.opened", "log.recovered", "noted"]
-    assert [line["seq"] for line in got] == [6, 7, 8]
-
-
-def test_a_follower_of_a_log_that_shrank_says_so(path):
-    whole = small_log(path)
-    with Follower(path) as follower:
-        list(follower.poll())
-        os.truncate(path, len(whole) - 1)
-        with pytest.raises(LogDamaged, match="shrank") as caught:
-            list(follower.poll())
-    assert caught.value.seq == 7
-
-
-def test_following_ends_after_what_came_last(path):
-    small_log(path, batches=1)
-    pauses: list[float] = []
-    log = Log(path)
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        log.append(note(len(pauses)))
-
-    def ended() -> bool:
-        if len(pauses) == 3:
-            log.append(note(100))  # written between the look and the last reading
-            log.close()
-            return True
-        return False
-
-    with Follower(path) as follower:
-        lines: list[Any] = [msgspec.json.decode(x.raw) for x in follower.follow(ended, sleep)]
-    assert [line["data"].get("n") for line in lines[4:]] == [1, 2, 3, 100]
-    assert len(pauses) == 3
