@@ -27,7 +27,8 @@ from .errors import (
     QueryError,
 )
 from .event import Event, LogOpened, LogRecovered, Record, UnknownEvent
-from .following import Follower, Following, follow
+from .follower import Follower
+from .following import Following, follow
 from .lock import Lock, is_held
 from .log import Durability, Log
 from .memory import MemoryLog

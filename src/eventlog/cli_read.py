@@ -27,7 +27,7 @@ from .cli_base import (
     terminal_width,
 )
 from .errors import EventInvalid, QueryError
-from .following import Follower
+from .follower import Follower
 from .output import Format
 from .reader import Line, as_dict, read_lines
 from .table import cut, visible

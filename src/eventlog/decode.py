@@ -18,9 +18,8 @@ from .bulk import sealed_lines, sums_hold
 from .codec import UNREADABLE, looks_sealed, said_sum, unseal
 from .errors import EventInvalid, LogDamaged
 from .event import Record, UnknownEvent
-from .sealer import ENVELOPE
 from .upcast import upcast
-from .versions import Members, Upcasters, declared, version_of
+from .versions import Upcasters, declared, members_of, version_of
 
 E = TypeVar("E")
 
@@ -95,7 +94,6 @@ class _Kind(msgspec.Struct, gc=False):
     v: int | str | None = 1
 
 
-_ANY = msgspec.json.Decoder()
 _HEAD = msgspec.json.Decoder(_Head)
 _PLACE = msgspec.json.Decoder(_Place)
 _KIND = msgspec.json.Decoder(_Kind)
@@ -178,7 +176,7 @@ class Decoder(Generic[E]):
 
     def _upcast(self, kind: str, raw: bytes) -> E | UnknownEvent:
         """Return an event that is not of the version its type has now, or was renamed."""
-        event = self._upcasters(_members(msgspec.json.decode(raw)))
+        event = self._upcasters(members_of(msgspec.json.decode(raw)))
         now = event["type"] if isinstance(event.get("type"), str) else ""
         version, known = version_of(event.get("v", 1)), self._versions.get(now)
         if now not in self._known or (known and (version is None or version > known)):
@@ -295,62 +293,3 @@ def _is_chain(block: Block, count: int) -> bool:
         and looks_sealed(raw[: raw.find(b"\n")])
         and looks_sealed(raw[last:-1])
     )
-
-
-# --- plain dicts ---------------------------------------------------------------------------------
-
-
-def as_dict(line: Line, upcasters: Upcasters | None = None) -> dict[str, Any]:
-    """Return one line as a dict, upcast if it is not sealed or of an older version.
-
-    Raises:
-        EventInvalid: it is no JSON object, or an upcaster fails.
-    """
-    raw = line.today()
-    try:
-        value = msgspec.json.decode(raw)
-    except UNREADABLE as error:
-        raise EventInvalid(
-            f"the line can't be read: {error}", seq=line.seq, offset=line.offset
-        ) from error
-    if not isinstance(value, dict):
-        raise EventInvalid("the line is no JSON object", seq=line.seq, offset=line.offset)
-    value = {"seq": line.seq} | value | {"seq": line.seq}  # it stands first, and it counts
-    if upcasters is None or value.get("type") not in upcasters:
-        return value
-    try:
-        return _upcast_dict(value, upcasters)
-    except EventInvalid as error:
-        error.seq, error.offset = line.seq, line.offset
-        raise
-
-
-def as_dicts(block: Block, upcasters: Upcasters | None = None) -> list[dict[str, Any]] | None:
-    """Return the lines of a block as dicts, None where it must be read line by line."""
-    lines = sealed_lines(block.raw)
-    if lines is None:
-        return None
-    try:
-        values: list[Any] = _ANY.decode_lines(block.raw)
-        seqs = [value["seq"] for value in values]
-    except (*UNREADABLE, TypeError, KeyError):
-        return None
-    due = list(range(block.seq, block.seq + len(lines)))
-    if seqs != due or set(map(type, seqs)) != {int} or set(map(type, values)) != {dict}:
-        return None
-    if upcasters is not None:
-        if not set(map(type, kinds := [value.get("type") for value in values])) <= {str}:
-            return None
-        if not upcasters.kinds.isdisjoint(kinds):
-            return None
-    return values
-
-
-def _upcast_dict(value: dict[str, Any], upcasters: Upcasters) -> dict[str, Any]:
-    before = {name: value[name] for name in ("seq", "ts") if name in value}
-    after = {name: value[name] for name in ("dur", "prev", "sum") if name in value}
-    return before | upcasters(_members(value)) | after
-
-
-def _members(value: dict[str, Any]) -> Members:
-    return {name: member for name, member in value.items() if name not in ENVELOPE}

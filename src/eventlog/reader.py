@@ -2,7 +2,7 @@
 
 Readers never lock, and stop at the last complete line: what stands after the last newline is
 either being written now or was cut off, and both are for the next writer to settle. (To wait
-for more, see `following`.)
+for more, see `follow`.)
 
 Unsealed lines (an older version's, or another tool's) are handed out in today's form: see
 `upcast`. Events of a program's own older versions go through its upcasters: see `versions`.
@@ -17,7 +17,8 @@ from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from .codec import unseal
-from .decode import Block, Decoder, Line, Rejected, as_dict, as_dicts
+from .decode import Block, Decoder, Line, Rejected
+from .dicts import as_dict, as_dicts
 from .errors import EventLogError
 from .event import Event, Record
 from .lines import blocks

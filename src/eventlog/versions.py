@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from .errors import EventInvalid
+from .sealer import ENVELOPE
 
 Members = dict[str, Any]
 Step = Callable[[Members], Members]
@@ -108,6 +109,11 @@ class Upcasters:
 def version_of(said: Any) -> int | None:
     """Return a version, None if what a line says is none: some other tool's `v`."""
     return said if type(said) is int and said >= 1 else None
+
+
+def members_of(line: dict[str, Any]) -> Members:
+    """Return what is the event's of a line's members."""
+    return {name: member for name, member in line.items() if name not in ENVELOPE}
 
 
 def declared(types: Iterable[type], upcasters: Upcasters | None) -> dict[str, int]:

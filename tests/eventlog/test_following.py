@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logkit import Noted, SwiftFiles, content, note, open_descriptors, put, small_log
 
+import eventlog.follower
 from eventlog import (
     EventInvalid,
     Follower,
@@ -26,7 +27,6 @@ from eventlog import (
     Rejected,
     UnknownEvent,
     follow,
-    following,
     read,
     read_lines,
 )
@@ -194,14 +194,14 @@ def test_lines_swapped_while_they_are_read_are_read_again(path, monkeypatch):
         right = content(path)
         # The first reading sees a mixture: what follows does not belong to what was read.
         readings = [right[: lines[3].offset] + lines[4].raw + b"\n", right]
-        real = following.blocks
+        real = eventlog.follower.blocks
 
         def blocks(source: Any, start: int) -> Any:
             put(path, readings.pop(0) if readings else right)
             source.refresh()
             return real(source, start)
 
-        monkeypatch.setattr(following, "blocks", blocks)
+        monkeypatch.setattr(eventlog.follower, "blocks", blocks)
         assert list(follower.poll()) == whole_lines(path)[3:]
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from logkit import Noted, content, note, put, small_log, ticking
 
 from eventlog import (
+    Decoder,
     Event,
     EventInvalid,
     EventLogError,
@@ -17,13 +21,17 @@ from eventlog import (
     LogDamaged,
     LogNotFound,
     LogOpened,
+    MemoryLog,
     Rejected,
     UnknownEvent,
     read,
     read_dicts,
+    read_events,
     read_lines,
 )
+from eventlog.decode import MAX_OTHERS
 from eventlog.lines import READ_LIMIT
+from eventlog.reader import as_dict
 
 
 class Counted(Event, frozen=True, kw_only=True, tag="counted"):
@@ -213,3 +221,129 @@ def test_a_link_to_a_log_is_followed(path, tmp_path):
     small_log(path)
     (tmp_path / "link").symlink_to(path)
     assert list(read_lines(tmp_path / "link")) == list(read_lines(path))
+
+
+# --- whole blocks --------------------------------------------------------------------------------
+# What a block's way gives must be what the way through each line gives, wherever it is taken.
+
+Types = Noted | Counted | LogOpened
+SOME: list[Any] = [
+    note(1),
+    note(2, text="é\u2028"),
+    Counted(step="a", data=1),
+    {"type": "counted", "step": "a", "data": 1, "extra": {"sum": "0123456789abcdef"}},
+    {"type": "later", "data": {"deep": [1, None]}},
+    {"type": "later"},
+    {"type": "other", "data": "x" * 70_000},
+]
+ODD = [b"", b"  ", b"no json", b'{"type":"noted","data":7}', b'{"type":7}', b"[1]", FOREIGN[0]]
+TIME_NS = 1_700_000_000_000_000_000
+
+
+def by_lines(path: Any, verify: bool) -> tuple[list[Any], list[tuple[int, int]]]:
+    decode: Decoder[Any] = Decoder(Types, verify=verify)
+    records, bad = [], []
+    for line in read_lines(path):
+        if line.raw.strip():
+            try:
+                records.append(decode(line))
+            except EventLogError:
+                bad.append((line.seq, line.offset))
+    return records, bad
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(SOME), min_size=1, max_size=3) | st.sampled_from(ODD), max_size=12
+    ),
+    st.booleans(),
+    st.integers(0, 1 << 30),
+)
+def test_blocks_give_what_lines_give(tmp_path_factory, parts, verify, flip):
+    path = tmp_path_factory.mktemp("blocks") / "events.jsonl"
+    sealed = MemoryLog(clock=lambda: TIME_NS)
+    for part in parts:
+        if isinstance(part, list):
+            sealed.append(*part)
+        else:
+            sealed.lines.append(part + b"\n")
+    data = b"".join(sealed.lines)
+    if flip % 3:
+        at = flip % len(data)
+        data = data[:at] + bytes([data[at] ^ 1 << flip % 8]) + data[at + 1 :]
+    put(path, data)
+    records, bad = by_lines(path, verify)
+    rejected: list[Rejected] = []
+    assert list(read(path, Types, verify=verify, rejected=rejected)) == records
+    assert [(one.seq, one.offset) for one in rejected] == bad
+    rejected = []
+    events = list(read_events(path, Types, verify=verify, rejected=rejected))
+    if verify or not flip % 3:  # (else it may not look at what is bad: a stamp, say)
+        assert events == [record.event for record in records]
+        assert [(one.seq, one.offset) for one in rejected] == bad
+    rejected = []
+    dicts = list(read_dicts(path, rejected=rejected))
+    gone = {one.seq for one in rejected}
+    assert dicts == [
+        as_dict(line) for line in read_lines(path) if line.raw.strip() and line.seq not in gone
+    ]
+    assert all(next(iter(found)) == "seq" for found in dicts)
+
+
+def test_a_sound_log_is_read_by_the_block_whatever_types_are_known(path, monkeypatch):
+    """The slow way is not taken where it need not be; else reading would be slow in silence."""
+    with Log(path) as log:
+        for n in range(40):
+            log.append(note(n), Counted(step="a", data=n), {"type": f"later{n % 7}", "data": n})
+    expected = [by_lines(path, verify)[0] for verify in (False, True)]
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("a line was read by itself")
+
+    monkeypatch.setattr(Decoder, "__call__", never)
+    monkeypatch.setattr("eventlog.reader.as_dict", never)
+    for types in (Types, Event, Noted):
+        for verify in (False, True):
+            assert len(list(read(path, types, verify=verify))) == 121
+            assert len(list(read_events(path, types, verify=verify))) == 121
+    for verify in (False, True):
+        assert list(read(path, Types, verify=verify)) == expected[verify]
+    assert [line["seq"] for line in read_dicts(path)] == list(range(121))
+
+
+def test_more_unknown_types_than_are_learned_are_read_all_the_same(path):
+    with Log(path) as log:
+        for n in range(MAX_OTHERS + 50):
+            log.append({"type": f"t{n}", "data": "x" * 500})
+    assert [record.event.type for record in read(path, Noted)][1:] == [
+        f"t{n}" for n in range(MAX_OTHERS + 50)
+    ]
+
+
+def test_an_error_comes_after_the_events_before_it_and_names_its_place(path):
+    data = small_log(path)
+    put(path, data + b"no\n" + data)
+    for reader in (read, read_events, lambda path, _: read_dicts(path)):
+        got = []
+        with pytest.raises(EventInvalid) as caught:
+            got.extend(reader(path, Types))
+        assert len(got) == 7
+        assert (caught.value.seq, caught.value.offset) == (7, len(data))
+        assert caught.value.path == str(path)
+
+
+def test_reading_records_can_begin_at_any_line(path):
+    small_log(path)
+    records = list(read(path, Types))
+    for record in records:
+        found = read(path, Types, start=record.offset, first_seq=record.seq)
+        assert list(found) == records[record.seq :]
+
+
+def test_a_value_that_spans_two_lines_is_two_bad_lines(path):
+    data = small_log(path)
+    broken = data.replace(b'"data":{"n":3}', b'"data":\n{"n":3}')
+    put(path, broken)
+    rejected: list[Rejected] = []
+    seqs = [record.seq for record in read(path, Types, rejected=rejected)]
+    assert (seqs, [one.seq for one in rejected]) == ([0, 1, 2, 3, 6, 7], [4, 5])

@@ -15,8 +15,8 @@ import eventlog
 FOLDER = pathlib.Path(eventlog.__file__).parent
 MODULES = sorted(FOLDER.rglob("*.py"))
 PURE = [
-    "bulk", "codec", "decode", "errors", "event", "lines", "projection", "recover", "sealer",
-    "upcast", "versions",
+    "bulk", "codec", "decode", "dicts", "errors", "event", "lines", "projection", "recover",
+    "sealer", "upcast", "versions",
 ]  # fmt: skip
 EFFECTS = {
     "anyio", "asyncio", "duckdb", "fcntl", "glob", "httpx", "io", "os", "pathlib", "random",
