@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import EventEmitter
 from userkit import User
 
 DATA = Path(__file__).parent / "data"
@@ -65,3 +66,13 @@ def test_views_and_fold_agree_where_only_some_lines_name_the_job(tmp_path):
         assert list(steps) == ["a"]
         rows = user.orch("events", "query", "select distinct job_id from events", target, "--json")
         assert rows.json["rows"] == [{"job_id": "job_old"}]
+
+
+def test_a_job_is_running_for_sql_while_its_lock_is_held(tmp_path):
+    user = User(tmp_path)
+    with EventEmitter(tmp_path / "runs" / "job_1" / "events.jsonl", "job_1") as emitter:
+        emitter.job_started(project="p")
+        _, row, _ = both(user, "job_1")
+        assert row["status"] == user.orch("show", "job_1", "--json").json["status"] == "running"
+    shown, row, _ = both(user, "job_1")
+    assert row["status"] == shown["status"] == "interrupted"

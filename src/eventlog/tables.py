@@ -19,8 +19,9 @@ import msgspec
 
 from .codec import looks_sealed
 from .errors import LineTooLong, QueryError
-from .find import LogRef
+from .find import LogRef, lock_beside
 from .lines import split
+from .lock import is_held
 from .source import LogFile
 from .upcast import Form, convert
 
@@ -49,8 +50,10 @@ create table events(
 _LOGS = """
 create table logs(
     file varchar, job_id varchar, lines bigint, v1 bigint, v2_0 bigint, v2_1 bigint,
-    other bigint, rejected bigint, blank bigint, sealed bigint, bytes bigint, torn bigint)
+    other bigint, rejected bigint, blank bigint, sealed bigint, bytes bigint, torn bigint,
+    held boolean)
 """
+_KINDS = {"file": "VARCHAR", "job_id": "VARCHAR", "held": "BOOLEAN"}
 # Stamps that our reader left as they were found may have an offset, which a cast would drop.
 _TAKE = """
 insert into events
@@ -83,6 +86,7 @@ class LogState(msgspec.Struct, kw_only=True):
         sealed: of the v2_1 lines, those with a sum.
         bytes: of the file.
         torn: bytes after the last complete line.
+        held: whether a process writes it now.
     """
 
     file: str
@@ -97,6 +101,7 @@ class LogState(msgspec.Struct, kw_only=True):
     sealed: int = 0
     bytes: int = 0
     torn: int = 0
+    held: bool = False
 
 
 class _Shape(msgspec.Struct):
@@ -165,7 +170,8 @@ class Loader:
     # --- reading -----------------------------------------------------------------------------
 
     def _log(self, ref: LogRef) -> None:
-        state = LogState(file=ref.path, job_id=ref.job_id)
+        held = is_held(lock_beside(ref.path))
+        state = LogState(file=ref.path, job_id=ref.job_id, held=held)
         self.logs.append(state)
         head = b'{"@file":%b,"@job":%b,"@seq":%%d,"@at":%%d' % (
             _text(ref.path).replace(b"%", b"%%"),
@@ -279,8 +285,7 @@ class Loader:
         with open(path, "xb") as file:
             file.writelines(msgspec.json.encode(state) + b"\n" for state in self.logs)
         kinds = ",".join(
-            f"{name}:'{'VARCHAR' if name in ('file', 'job_id') else 'BIGINT'}'"
-            for name in LogState.__struct_fields__
+            f"{name}:'{_KINDS.get(name, 'BIGINT')}'" for name in LogState.__struct_fields__
         )
         self._con.execute(f"insert into logs from read_ndjson(?, columns={{{kinds}}})", [path])
         os.unlink(path)

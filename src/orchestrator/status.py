@@ -85,3 +85,12 @@ class Totals(msgspec.Struct, kw_only=True):
     tokens_out: int | None = None
     simulated: int = 0
     simulated_hits: int = 0
+
+    def since(self, before: Totals) -> Totals:
+        """Return what was added after `before`."""
+
+        def more(name: str) -> Any:
+            now = getattr(self, name)
+            return None if now is None else now - (getattr(before, name) or 0)
+
+        return Totals(**{name: more(name) for name in self.__struct_fields__})

@@ -83,8 +83,8 @@ def test_the_state_of_each_log_is_a_table(tmp_path):
         [tmp_path, tmp_path / "b.jsonl"], "select * exclude (file) from logs order by file"
     )
     assert answer.rows == [
-        ("job_1", 5, 1, 1, 0, 1, 1, 1, 0, old.stat().st_size, 6),
-        (None, 2, 0, 0, 2, 0, 0, 0, 2, (tmp_path / "b.jsonl").stat().st_size, 0),
+        ("job_1", 5, 1, 1, 0, 1, 1, 1, 0, old.stat().st_size, 6, False),
+        (None, 2, 0, 0, 2, 0, 0, 0, 2, (tmp_path / "b.jsonl").stat().st_size, 0, False),
     ]
 
 

@@ -284,21 +284,21 @@ def migrate_events(context: typer.Context) -> None:
     """Bring logs of v1 and v2.0 to v2.1, in place."""
     from .events import migrate_app
 
-    migrate_app()(context.args, prog_name="orch migrate-events")
+    migrate_app("runs")(context.args, prog_name="orch migrate-events")
 
 
 @app.command(context_settings=_PASS_ON)
-def events(context: typer.Context) -> None:
+def events(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
     """Query, check and repair event logs."""
     from .events import events_app
 
-    events_app()(context.args, prog_name="orch events")
+    events_app(runs_dir)(context.args, prog_name="orch events")
 
 
 def _complete() -> None:
     from .events import events_app
 
-    app.add_typer(events_app(), name="events")
+    app.add_typer(events_app("runs"), name="events")
 
 
 if "_ORCH_COMPLETE" in os.environ:

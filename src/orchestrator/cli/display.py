@@ -110,8 +110,13 @@ def opening_line(folder: RunFolder, state: JobState, steps: int, concurrency: in
     return f"{folder.job_id}  {out.count(steps, 'step')}, {concurrency} at once{again}"
 
 
-def closing_lines(state: JobState) -> list[str]:
-    """Return the summary of a leg."""
+def closing_lines(state: JobState, before: Totals) -> list[str]:
+    """Return the summary of a leg, and of the whole job where it had earlier ones.
+
+    Args:
+        state: at the leg's end.
+        before: the totals when it began.
+    """
     tally = dict.fromkeys(("succeeded", "reused", "failed", "not run"), 0)
     for step in state.steps.values():
         word = {
@@ -121,17 +126,21 @@ def closing_lines(state: JobState) -> list[str]:
         }.get(step.status, "not run")
         tally[word] += 1
     steps = ", ".join(f"{number} {word}" for word, number in tally.items() if number)
-    lines = [f"{steps or 'no steps'}  in {out.seconds(state.totals.legs_s)}"]
-    return [*lines, *calls_line(state.totals)]
+    leg = state.totals.since(before)
+    lines = [f"{steps or 'no steps'}  in {out.seconds(leg.legs_s)}", *calls_line(leg)]
+    if state.legs > 1:
+        told = "; ".join([out.seconds(state.totals.legs_s), *calls_line(state.totals)])
+        lines.append(f"all {state.legs} legs: {told}")
+    return lines
 
 
 def calls_line(totals: Totals) -> list[str]:
-    """Return what models were asked in all legs, or nothing if none was."""
+    """Return what models were asked, or nothing if none was."""
     if not totals.calls and not totals.hits:
         return []
     real = totals.calls - totals.simulated
     said = [out.count(real, "model call"), out.count(totals.hits, "cache hit")]
-    if totals.tokens_in is not None or totals.tokens_out is not None:
+    if totals.tokens_in or totals.tokens_out:
         said.append(f"{totals.tokens_in or 0:,} tokens in, {totals.tokens_out or 0:,} out")
     if totals.simulated:
         said.append(f"{totals.simulated} answered offline (no language model was called)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -9,44 +10,44 @@ import typer
 
 from eventlog.cli import Mount, build, migrate_command
 from eventlog.errors import LogNotFound
-from eventlog.find import LogRef, find_logs, lock_beside
+from eventlog.find import LOG_NAME, LogRef, find_logs, lock_beside
 
 from .. import ask
 
-RUNS = "ORCH_RUNS_DIR"
 
-
-def mount() -> Mount:
+def mount(runs_dir: str) -> Mount:
     """Return what the log commands need to know of this program."""
     return Mount(
         prog="orch events",
-        default=runs_dir(),
-        resolve=_resolve,
+        default=runs_dir,
+        resolve=functools.partial(_resolve, runs_dir),
         views=ask.views,
         folders=ask.query_folders,
+        lock_of=_lock_of,
         fields=_fields,
         ended=_ended,
     )
 
 
-def events_app() -> typer.Typer:
+def events_app(runs_dir: str) -> typer.Typer:
     """Return `orch events`."""
-    return build(mount())
+    return build(mount(runs_dir))
 
 
-def migrate_app() -> typer.Typer:
+def migrate_app(runs_dir: str) -> typer.Typer:
     """Return `orch migrate-events`."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(migrate_command(mount()))
+    app.command()(migrate_command(mount(runs_dir)))
     return app
 
 
-def runs_dir() -> str:
-    """Return where run folders are, if no option says it."""
-    return os.environ.get(RUNS) or "runs"
+def _lock_of(path: str) -> str:
+    """Return the lock that a leg of the log's job would take, whether it is there yet or not."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, ".lock") if name == LOG_NAME else lock_beside(path)
 
 
-def _resolve(target: str) -> list[LogRef]:
+def _resolve(runs_dir: str, target: str) -> list[LogRef]:
     """Return the logs of a path, or of a job: its id, a unique prefix, or `latest`."""
     from ..errors import OrchestratorError
     from ..ids import is_name
@@ -54,12 +55,12 @@ def _resolve(target: str) -> list[LogRef]:
 
     if os.path.exists(target):
         return [_named(path) for path in find_logs(target)]
-    if target == runs_dir():
+    if target == runs_dir:
         raise LogNotFound("there is no job yet", path=target, hint="start one: orch run SPEC")
     if not is_name(target):
         raise LogNotFound("there is no such log or folder", path=target)
     try:
-        return [_named(Jobs(runs_dir()).find(target).log)]
+        return [_named(Jobs(runs_dir).find(target).log)]
     except OrchestratorError as error:
         raise LogNotFound(error.message, path=error.place, hint=error.hint) from error
 
@@ -68,7 +69,7 @@ def _named(path: str) -> LogRef:
     """Return a log with the job that lines without a `job_id` belong to: its run folder's."""
     folder, name = os.path.split(os.path.abspath(path))
     job = os.path.basename(folder)
-    return LogRef(path, job_id=job if name == "events.jsonl" and job.startswith("job_") else None)
+    return LogRef(path, job_id=job if name == LOG_NAME and job.startswith("job_") else None)
 
 
 def _fields(path: str) -> dict[str, Any]:
@@ -79,4 +80,4 @@ def _fields(path: str) -> dict[str, Any]:
 def _ended(path: str) -> bool:
     from eventlog import is_held
 
-    return not is_held(lock_beside(path))
+    return not is_held(_lock_of(path))

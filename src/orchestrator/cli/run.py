@@ -6,12 +6,15 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from eventlog.table import visible
 
 from ..cache import CacheMode
 from ..errors import UsageError
 from ..report import manifest
 from ..spec.model import Spec
+from ..status import Totals
 from . import out
 
 if TYPE_CHECKING:
@@ -101,12 +104,16 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     from .display import Json, Plain, closing_lines, opening_line
     from .live import Full
 
+    before = Totals()
     given = Options(signals=True, warn=out.talk, **options)
     display = display or ("full" if sys.stderr.isatty() else "plain")
     shown = {"full": Full, "plain": Plain}.get(display)
     progress = shown(len(spec.steps)) if shown else None
 
     def opened(folder: RunFolder, state: JobState) -> None:
+        nonlocal before
+        legs_s = state.totals.legs_s + state.open_leg_s
+        before = msgspec.structs.replace(state.totals, legs_s=legs_s)
         given.listen = Json(folder.job_id) if display == "json" else progress
         if progress is not None:
             out.talk(opening_line(folder, state, len(spec.steps), spec.concurrency))
@@ -116,14 +123,14 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
         given.warn = progress.warn
     result = anyio.run(_watched, spec, given, progress)
     if progress is not None:
-        for line in closing_lines(result.state):
+        for line in closing_lines(result.state, before):
             out.talk(line)
     if as_json:
         out.document({**manifest(result.state), "exit_code": result.exit_code})
     elif display != "json":
         out.data(f"Job: {result.job_id}, Status: {result.status}")
     if display != "none":
-        _what_next(result, again)
+        _what_next(result, again, given.runs_dir)
     return result.exit_code
 
 
@@ -151,13 +158,14 @@ async def _watched(spec: Spec, given: Options, progress: Plain | None) -> JobRes
     return result
 
 
-def _what_next(result: JobResult, again: str) -> None:
+def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
     """Tell what failed and why, and name the next command."""
     for failure in result.state.failures:
         out.talk(f"error: step {failure.step} failed ({failure.kind}): {visible(failure.message)}")
         if failure.hint:
             out.talk(f"  hint: {visible(failure.hint)}")
-    out.talk(f"next: orch show {result.job_id}" if result.ok else f"go on: {again}")
+    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    out.talk(f"next: orch show {result.job_id}{elsewhere}" if result.ok else f"go on: {again}")
 
 
 def dry_run(spec: Spec, **overrides: Any) -> None:

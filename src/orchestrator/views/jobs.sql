@@ -1,4 +1,4 @@
--- One row per job: its state and totals over all legs; a running job shows as interrupted, for only its lock tells.
+-- One row per job: its state and totals over all legs; it is running only while its log is held.
 with told as (
     select *,
         count(*) filter (where type in ('job.started', 'job.resumed')) over (
@@ -42,7 +42,8 @@ select
     job_id,
     project,
     case when last in ('job.succeeded', 'job.failed', 'job.cancelled')
-        then replace(last, 'job.', '') else 'interrupted' end as status,
+        then replace(last, 'job.', '')
+        when held then 'running' else 'interrupted' end as status,
     started_at,
     case when last in ('job.succeeded', 'job.failed', 'job.cancelled') then ended end as finished_at,
     duration_s,
@@ -54,4 +55,5 @@ select
 from ends
 join spent using (file, job_id)
 left join stood using (file, job_id)
+left join (select file, held from logs) using (file)
 order by started_at, job_id
