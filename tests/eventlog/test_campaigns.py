@@ -1,0 +1,78 @@
+"""The other campaigns in short: real processes that are killed, and a real file system."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("campaigns", reason="the campaigns are not installed with us")
+
+from campaigns import chain, power_cut
+from campaigns.children import Ack
+
+SEED = os.environ.get("EVENTLOG_SEED")
+
+
+def campaign(*arguments: str) -> str:
+    """Run a campaign as a command; return what it printed, its seed included."""
+    seed = ["--seed", SEED] if SEED else []
+    done = subprocess.run(
+        [sys.executable, "-m", "campaigns", *arguments, *seed],
+        cwd=os.path.dirname(os.path.dirname(chain.__file__)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seed" in done.stdout
+    return done.stdout
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
+    told = campaign("kill", "--kills", "20", "--workers", "1", "--folder", str(tmp_path))
+    assert re.search(r"^20 kills, 0 of [1-9][0-9,]* acknowledged events lost", told, re.MULTILINE)
+
+
+def test_a_crowd_makes_one_log_and_every_reader_reads_it_once(tmp_path):
+    told = campaign("crowd", "--kills", "20", "--contenders", "4", "--folder", str(tmp_path))
+    assert re.search(r" 0 of [1-9][0-9,]* acknowledged events lost, 0 wrong", told)
+
+
+def test_a_power_cut_loses_nothing_that_was_acknowledged():
+    if reason := power_cut.missing():
+        pytest.skip(f"the power can't be cut here: {reason}")
+    told = campaign("power-cut", "--trials", "4", "--writers", "eventlog group", "json + flush")
+    rows = [line.split() for line in told.splitlines()]
+    (ours,) = (row for row in rows if row[:2] == ["eventlog", "group"])
+    trials, with_loss, _, lost, damaged = (int(cell.replace(",", "")) for cell in ours[2:])
+    assert (trials, with_loss, lost, damaged) == (4, 0, 0, 0)
+
+
+def test_the_independent_reader_sees_each_kind_of_wrong():
+    def line(seq: int, prev: str, kind: str = "x", data: str = "{}") -> bytes:
+        body = f'{{"seq":{seq},"type":"{kind}","data":{data},"prev":"{prev}"'
+        return f'{body},"sum":"{chain.sum_of(body.encode())}"}}\n'.encode()
+
+    def total(one: bytes) -> str:
+        return one[-19:-3].decode()
+
+    first = line(0, chain.GENESIS, "log.opened", '{"epoch":1}')
+    second = line(1, total(first), data='{"who":7,"n":3}')
+    third = line(2, total(second), "log.opened", '{"epoch":2}')
+    log = [first, second, third]
+    assert chain.check(log) == ""
+    assert chain.lines_of(b"".join(log) + b"rest") == [*log, b"rest"]
+    assert "line 1 is not sealed" in chain.check([first, b'{"type":"x"}\n'])
+    assert "line 2 is not sealed" in chain.check([first, second, third[:-1]])
+    assert "in its place" in chain.check([first, second.replace(b'"n":3', b'"n":4')])
+    assert "in its place" in chain.check([first, line(2, total(first))])
+    assert "in its place" in chain.check([first, line(1, chain.GENESIS)])
+    again = line(2, total(second), "log.opened", '{"epoch":1}')
+    assert "epoch 1 after 1" in chain.check([first, second, again])
+    told = [Ack(1, 7, 3), Ack(1, 7, 4), Ack(9, 7, 3)]
+    assert chain.missing(log, told) == told[1:]
