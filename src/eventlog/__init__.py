@@ -11,6 +11,7 @@ range(1, 3)
 449
 """
 
+from .checkpoint import fold_file, load_checkpoint, save_checkpoint
 from .errors import (
     EventInvalid,
     EventLogError,
@@ -32,12 +33,13 @@ from .following import Following, follow
 from .lock import Lock, is_held
 from .log import Durability, Log
 from .memory import MemoryLog
-from .projection import Projection
+from .projection import Checkpoint, Projection
 from .reader import Decoder, Line, Rejected, read, read_dicts, read_events, read_lines
 from .recover import Scan, Verdict, scan
 from .versions import Upcasters
 
 __all__ = [
+    "Checkpoint",
     "Decoder",
     "Durability",
     "Event",
@@ -69,11 +71,14 @@ __all__ = [
     "UnknownEvent",
     "Upcasters",
     "Verdict",
+    "fold_file",
     "follow",
     "is_held",
+    "load_checkpoint",
     "read",
     "read_dicts",
     "read_events",
     "read_lines",
+    "save_checkpoint",
     "scan",
 ]

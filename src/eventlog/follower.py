@@ -69,7 +69,7 @@ class Follower:
         self._last = _NOTHING  # what was read last, to name what is gone of it
         self._before: deque[tuple[int, int, bytes]] = deque(maxlen=_KEPT)
         try:
-            if after is not None:
+            if after is not None and after.seq >= 0:  # (-1: after nothing)
                 self._begin(after)
             while from_end and self.block() is not None:
                 pass

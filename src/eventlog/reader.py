@@ -35,6 +35,7 @@ __all__ = [
     "read",
     "read_dicts",
     "read_events",
+    "read_file",
     "read_lines",
     "resume_at",
     "told",
@@ -127,24 +128,46 @@ def _read(
     start: int = 0,
     first_seq: int = 0,
 ) -> Iterator[T]:
+    def opened() -> Iterator[Iterable[T]]:
+        with LogFile(path) as file:
+            yield from _pieces(file, many, one, rejected, start, first_seq)
+
+    return chain.from_iterable(opened())
+
+
+def read_file(
+    file: LogFile,
+    many: Callable[[Block], list[T] | None],
+    one: Callable[[Line], T] | None,
+    rejected: list[Rejected] | None,
+    start: int = 0,
+    first_seq: int = 0,
+) -> Iterator[T]:
     """Yield what `many` makes of each block, or `one` of each line where it makes nothing."""
+    return chain.from_iterable(_pieces(file, many, one, rejected, start, first_seq))
 
-    def pieces() -> Iterator[Iterable[T]]:
-        seq = first_seq
-        with LogFile(path) as file, told(file.path, lambda: seq):
-            for offset, raw in blocks(file, start):
-                if not raw.endswith(b"\n"):
-                    return
-                block = Block(seq, offset, raw)
-                found = many(block)
-                if found is None and one is not None:
-                    yield _each(block, one, file.path, rejected)
-                    seq += raw.count(b"\n")
-                elif found is not None:
-                    yield found
-                    seq += len(found)
 
-    return chain.from_iterable(pieces())
+def _pieces(
+    file: LogFile,
+    many: Callable[[Block], list[T] | None],
+    one: Callable[[Line], T] | None,
+    rejected: list[Rejected] | None,
+    start: int,
+    first_seq: int,
+) -> Iterator[Iterable[T]]:
+    seq = first_seq
+    with told(file.path, lambda: seq):
+        for offset, raw in blocks(file, start):
+            if not raw.endswith(b"\n"):
+                return
+            block = Block(seq, offset, raw)
+            found = many(block)
+            if found is None and one is not None:
+                yield _each(block, one, file.path, rejected)
+                seq += raw.count(b"\n")
+            elif found is not None:
+                yield found
+                seq += len(found)
 
 
 @contextmanager
