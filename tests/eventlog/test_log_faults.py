@@ -22,7 +22,7 @@ from logkit import (
 )
 
 from eventlog import Durability, Log, LogPoisoned, LogWriteFailed, Verdict, read_dicts, scan
-from eventlog.fs import write_whole
+from eventlog.fs import FILES, write_over, write_whole
 from eventlog.source import LogFile
 
 
@@ -147,6 +147,48 @@ def test_what_was_acknowledged_at_level_os_is_not_taken_back_when_a_sync_fails(p
     log.close()
     assert numbers(path) == [1]
     Log(path).close()  # and the lock is free
+
+
+def test_what_is_not_taken_back_after_a_failed_sync_is_written_again_for_the_next_one(path):
+    # The system calls the pages clean that it could not write: the next open's sync would
+    # pass them by, and what it finds in memory would be believed.
+    small_log(path)
+    before = content(path)
+    files = FaultyFiles("sync", 1)
+    with pytest.raises(LogWriteFailed, match="open failed"):
+        Log(path, files=files)
+    assert files.calls == ["open", "open", "sync", "open", "write"]
+    files = FaultyFiles("sync_data", 2)
+    log = Log(path, files=files, durability=Durability.OS)
+    log.append(note(7))
+    with pytest.raises(LogWriteFailed, match="sync failed"):
+        log.sync()
+    assert files.calls[-3:] == ["sync_data", "open", "write"]
+    log.close()
+    assert content(path).startswith(before)
+    assert numbers(path)[-1] == 7
+
+
+def test_the_copy_of_a_torn_tail_that_could_not_be_synced_is_no_copy(path):
+    torn = small_log(path)[:-9]
+    put(path, torn)
+    with pytest.raises(LogWriteFailed, match="recovery failed"):
+        Log(path, files=FaultyFiles("sync", 2))
+    assert sorted(os.listdir(path.parent)) == ["events.jsonl", "events.jsonl.lock"]
+    assert content(path) == torn
+
+
+def test_a_file_is_not_written_over_by_the_bytes_of_another(path, tmp_path):
+    other = tmp_path / "other"
+    put(path, b"long and old")
+    put(other, b"new")
+    fd = os.open(path, os.O_RDONLY)
+    write_over(FILES, fd, str(other))
+    write_over(FILES, fd, str(tmp_path / "nothing"))
+    assert content(other) == b"new"
+    write_over(FILES, fd, str(path))
+    assert content(path) == b"long and old"
+    os.close(fd)
 
 
 def test_a_failed_sync_is_not_tried_again(path):
