@@ -12,6 +12,7 @@ import typer
 
 from .cli_base import Mount, exit_code, guard
 from .cli_care import migrate_command, repair_command, salvage_command, verify_command
+from .cli_export import export_command
 from .cli_read import cat_command, query_command, schema_command, stats_command, tail_command
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "build",
     "cat_command",
     "exit_code",
+    "export_command",
     "guard",
     "main",
     "migrate_command",
@@ -37,6 +39,7 @@ _COMMANDS = {
     "cat": cat_command,
     "tail": tail_command,
     "stats": stats_command,
+    "export": export_command,
     "verify": verify_command,
     "repair": repair_command,
     "salvage": salvage_command,

@@ -26,7 +26,7 @@ from .cli_base import (
     say,
     terminal_width,
 )
-from .errors import EventInvalid, QueryError
+from .errors import EventInvalid, LogRewritten, QueryError
 from .follower import Follower
 from .output import Format
 from .reader import Line, as_dict, read_lines
@@ -203,11 +203,16 @@ def tail_command(mount: Mount) -> Command:
             try:
                 for line in deque(follower.poll(), maxlen=lines):
                     _print_event(line, as_json=as_json)
-                if follow:
+                while follow:
                     sys.stdout.flush()
-                    for line in follower.follow(lambda: mount.ended(ref.path)):
-                        _print_event(line, as_json=as_json)
-                        sys.stdout.flush()
+                    try:
+                        for line in follower.follow(lambda: mount.ended(ref.path)):
+                            _print_event(line, as_json=as_json)
+                            sys.stdout.flush()
+                    except LogRewritten as error:
+                        say(error.render())  # and go on with what stands there now
+                    else:
+                        break
             finally:
                 follower.close()
 
