@@ -177,7 +177,8 @@ def test_nothing_of_an_event_is_lost(tmp_path_factory, members):
         log.append(event)
     plain = json.loads(run(path).stdout)
     assert {name: value for name, value in plain.items() if name != "ts"} == event
-    (row,) = csv.DictReader(io.StringIO(run(path, "--format", "csv").stdout, newline=""))
+    text = run(path, "--format", "csv").stdout_bytes.decode()  # (`stdout` makes \r\n a \n)
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
     for name, value in event.items():
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).removeprefix("null")
         assert row[name] == (value if isinstance(value, str) else text)
