@@ -32,12 +32,14 @@ class Following(Generic[R]):
 
     def __init__(
         self,
+        path: str,
         open_: Callable[[], Follower],
         decode: Decoder[Any],
         until: Callable[[], bool],
         rejected: list[Rejected] | None,
         poll_s: float,
     ) -> None:
+        self._path = path
         self._open = open_
         self._decode = decode
         self._until = until
@@ -101,6 +103,7 @@ class Following(Generic[R]):
                 return self._decode(found)  # type: ignore[return-value]
             except EventLogError as error:
                 if self._rejected is None:
+                    error.path = self._path
                     raise
                 self._rejected.append(Rejected(found.seq, found.offset, error.message))
         return None
@@ -153,6 +156,7 @@ def follow(
         EventInvalid, LogDamaged: while iterating, as `Decoder`.
     """
     return Following(
+        os.fspath(path),
         lambda: Follower(path, from_end=from_end, after=after),
         Decoder(types, verify=verify, upcasters=upcasters),
         until,

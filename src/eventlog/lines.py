@@ -61,12 +61,14 @@ def blocks(source: Source, start: int = 0) -> Iterator[tuple[int, bytes]]:
             yield offset, chunk[:whole]  # (no copy where it is all of it)
             offset, size = offset + whole, CHUNK
         elif len(chunk) > READ_LIMIT:
+            del chunk  # the error's traceback would keep it
             raise _too_long(offset, READ_LIMIT)
         elif len(chunk) < size:
             if chunk:
                 yield offset, chunk
             return
         else:
+            del chunk  # else two are held at once
             size = min(2 * size, READ_LIMIT + 1)
 
 
