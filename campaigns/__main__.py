@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int, default=cores)
     one.add_argument("--writers", nargs="*", help="by default all")
     one = command("crowd", "eight contenders with random kills, four readers that follow")
-    one.add_argument("--kills", type=int, default=1_000)
+    one.add_argument("--kills", type=int, default=10_000)
     one.add_argument("--contenders", type=int, default=8)
     one.add_argument("--readers", type=int, default=4)
     one.add_argument("--folder", help="where the log is written")
