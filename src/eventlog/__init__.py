@@ -11,6 +11,8 @@ range(1, 3)
 449
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .checkpoint import fold_file, load_checkpoint, save_checkpoint
 from .errors import (
     EventInvalid,
@@ -38,7 +40,11 @@ from .reader import Decoder, Line, Rejected, read, read_dicts, read_events, read
 from .recover import Scan, Verdict, scan
 from .versions import Upcasters
 
+if TYPE_CHECKING:
+    from .aio import AsyncLog
+
 __all__ = [
+    "AsyncLog",
     "Checkpoint",
     "Decoder",
     "Durability",
@@ -82,3 +88,11 @@ __all__ = [
     "save_checkpoint",
     "scan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AsyncLog":  # anyio is loaded only where it is used
+        from .aio import AsyncLog
+
+        return AsyncLog
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

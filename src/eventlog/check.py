@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from .codec import Stamper, looks_sealed
-from .errors import EventLogError, LogDamaged, LogWriteFailed
+from .codec import FORMAT, Stamper, looks_sealed
+from .errors import EventLogError, LogDamaged, LogTooNew, LogWriteFailed
 from .find import lock_beside
 from .fs import FILES, Files, write_all
 from .heal import heal
@@ -18,7 +18,7 @@ from .lines import CHUNK
 from .lock import Lock
 from .log import Log
 from .reader import read_lines
-from .recover import Scan, Verdict, scan
+from .recover import Scan, Verdict, is_too_new, scan
 from .sealer import Fields
 from .source import FileSource, LogFile
 from .upcast import Form, convert
@@ -31,10 +31,12 @@ class Verified(msgspec.Struct, kw_only=True):
 
     Attributes:
         file: the log's path.
-        verdict: `whole`, `unterminated`, `torn` or `damaged`.
+        verdict: `whole`, `unterminated`, `torn` or `damaged`; `unknown` where a later version
+            of the format wrote lines that this one can't check.
         lines: whole lines.
         unsealed: of these, those before the first sealed one; nothing protects them unless a
             sealed line follows.
+        format: version of the line format, 0 if no line is sealed.
         epoch: how many writers there were.
         head: the sum of the last line; an anchor to keep elsewhere.
         bytes: of the file.
@@ -47,6 +49,7 @@ class Verified(msgspec.Struct, kw_only=True):
     verdict: str
     lines: int
     unsealed: int
+    format: int
     epoch: int
     head: str
     bytes: int
@@ -59,7 +62,7 @@ class Verified(msgspec.Struct, kw_only=True):
     @property
     def ok(self) -> bool:
         """Whether all that was ever promised is there; a torn end was never promised."""
-        return self.verdict != Verdict.DAMAGED and self.anchor != "missing"
+        return self.verdict not in {Verdict.DAMAGED, "unknown"} and self.anchor != "missing"
 
 
 def verify(path: str, *, head: str = "") -> Verified:
@@ -79,9 +82,10 @@ def verify(path: str, *, head: str = "") -> Verified:
         anchor = "head" if head == found.head else _find(path, head, found.end)
     return Verified(
         file=path,
-        verdict=found.verdict.value,
+        verdict="unknown" if _is_beyond_us(found) else found.verdict.value,
         lines=found.lines,
         unsealed=found.unsealed,
+        format=found.format,
         epoch=found.epoch,
         head=found.head if found.sealed else "",
         bytes=size,
@@ -91,6 +95,11 @@ def verify(path: str, *, head: str = "") -> Verified:
         reason=found.reason,
         anchor=anchor,
     )
+
+
+def _is_beyond_us(found: Scan) -> bool:
+    """Return whether a bad line may be one that only a later version understands."""
+    return found.verdict is Verdict.DAMAGED and is_too_new(found)
 
 
 def _scan(path: str) -> tuple[Scan, int]:
@@ -125,6 +134,7 @@ def repair(
         LogNotFound, LogTooNew, LogWriteFailed: as `Log`.
     """
     found, size = _scan(path)
+    _refuse_later(path, found)
     if found.verdict is Verdict.DAMAGED:
         raise _damaged(path, found)
     if found.verdict is Verdict.WHOLE:
@@ -157,6 +167,15 @@ def _heal(path: str, lock: str, files: Files) -> None:
             ) from error
 
 
+def _refuse_later(path: str, found: Scan) -> None:
+    if is_too_new(found):
+        raise LogTooNew(
+            f"the log has format {found.format}, this version writes {FORMAT}",
+            path=path,
+            hint="use the version that wrote it, or a later one",
+        )
+
+
 def _damaged(path: str, found: Scan) -> LogDamaged:
     return LogDamaged(
         f"the log is damaged: {found.reason}",
@@ -187,9 +206,11 @@ def salvage(path: str, to: str = "", *, files: Files = FILES) -> Salvaged:
         files: the system's calls.
 
     Raises:
+        LogTooNew: a later version of the format wrote it.
         LogWriteFailed: the new file is there already, or can't be written.
     """
     found, size = _scan(path)
+    _refuse_later(path, found)
     to = to or f"{path}.salvaged"
     try:
         fd = files.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL)

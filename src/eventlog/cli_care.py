@@ -65,6 +65,8 @@ def verify_command(mount: Mount) -> Command:
                     place = f"{one.file}, seq {one.bad_seq}, offset {one.bad_offset}"
                     say(f"damaged: {one.reason}\n  --> {place}")
                     say(f"next: {mount.prog} salvage {one.file}")
+                elif one.verdict == "unknown":
+                    say(f"{one.file} has format {one.format}: only a later version can check it")
                 elif one.verdict == Verdict.TORN:
                     say(f"torn: {one.bytes - one.end} bytes at offset {one.end} of {one.file}")
                     say("  being written now, or cut off by a crash; the next writer settles it")
