@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 import eventlog
 
 FOLDER = pathlib.Path(eventlog.__file__).parent
+TESTS = pathlib.Path(__file__).parent
 MODULES = sorted(FOLDER.rglob("*.py"))
 PURE = [
-    "bulk", "codec", "decode", "dicts", "errors", "event", "lines", "projection", "recover",
-    "sealer", "upcast", "versions",
+    "bulk", "codec", "decode", "dicts", "errors", "event", "export", "lines", "projection",
+    "recover", "sealer", "upcast", "versions",
 ]  # fmt: skip
 EFFECTS = {
     "anyio", "asyncio", "duckdb", "fcntl", "glob", "httpx", "io", "os", "pathlib", "random",
@@ -80,6 +82,26 @@ def test_the_toolkit_works_where_the_orchestrator_is_not_installed(tmp_path):
         check=False,
     )
     assert (run.stdout, run.stderr, run.returncode) == ("449\n", "", 0)
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.glob("*.py")), ids=lambda path: path.stem)
+def test_no_test_of_the_toolkit_needs_the_orchestrator(path):
+    assert "orchestrator" not in imported(path)
+
+
+def test_its_tests_pass_where_the_orchestrator_is_not_installed():
+    """A part of them; `EVENTLOG_ALONE=1 pytest tests/eventlog` runs all."""
+    names = ["memory", "projection", "reader", "toolkit", "upcasters"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+        + [str(TESTS / f"test_{name}.py") for name in names],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=TESTS.parent.parent,
+        env=os.environ | {"EVENTLOG_ALONE": "1"},
+    )
+    assert run.returncode == 0, run.stdout
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
