@@ -75,7 +75,7 @@ class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
 E = TypeVar("E")
 
 
-class Record(msgspec.Struct, Generic[E], frozen=True):
+class Record(msgspec.Struct, Generic[E], frozen=True, gc=False):  # it is in no cycle
     """An event and its place in a log.
 
     Attributes:
