@@ -173,6 +173,10 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What answered, where it calls itself something else than `model`."""
     request_id: str | None = None
     response: BlobRef | None = None
+    cost_usd: str | None = None
+    """An exact decimal; None where a price or a count is not known."""
+    prices: str = ""
+    """The table that `cost_usd` comes from."""
     kind: str = ""
     message: str = ""
     simulated: bool = False
@@ -189,6 +193,8 @@ class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     tokens_in: int | None = None
     tokens_out: int | None = None
     saved_s: float | None = None
+    saved_usd: str | None = None
+    """What the call would have cost, an exact decimal; None where that is not known."""
     simulated: bool = False
 
 

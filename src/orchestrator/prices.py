@@ -7,7 +7,6 @@ never 0: a sum that leaves something out must say so.
 
 from __future__ import annotations
 
-import decimal
 import functools
 import hashlib
 import json
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .errors import UsageError
+from .money import EXACT
 
 VARIABLE = "ORCH_PRICES"
 """The environment variable that names the user's file."""
@@ -31,7 +31,6 @@ PLACES = 6
 """Decimal places that a rate may have, so that a cost has at most 12."""
 
 _TOO_DEAR = 1_000_000
-_EXACT = decimal.Context(prec=60, traps=[decimal.Inexact, decimal.InvalidOperation])
 _DATED = re.compile(r"(?:[-@]\d{8}|-\d{4}-\d{2}-\d{2}|-latest)\Z")
 _STANDARD = ("auto", "default", "standard_only")
 """Service tiers that are billed at the standard rates."""
@@ -173,31 +172,6 @@ def table(environ: Mapping[str, str], path: str = "") -> PriceTable:
     return PriceTable(f"{os.path.basename(chosen)} {digest}", vendors, built_in())
 
 
-def dollars(amount: Decimal | None) -> str | None:
-    """Return an amount as events carry it: plain decimal digits, nothing rounded."""
-    if amount is None:
-        return None
-    return f"{amount.normalize(_EXACT):f}"
-
-
-def amount(text: str | None) -> Decimal | None:
-    """Return an amount that an event carries; None for what is no amount."""
-    if text is None:
-        return None
-    try:
-        found = Decimal(text)
-    except (decimal.InvalidOperation, TypeError, ValueError):
-        return None
-    return found if found.is_finite() else None
-
-
-def add(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    """Return the exact sum of what is known of two amounts."""
-    if one is None or other is None:
-        return other if one is None else one
-    return _EXACT.add(one, other)
-
-
 def _price(vendor: Vendor, model: str, base_url: str) -> Price | None:
     if vendor.origin and base_url and _origin(base_url) != _origin(vendor.origin):
         return None
@@ -229,8 +203,8 @@ def _amount(price: Price, usage: Counted) -> Decimal | None:
         if tokens < 0 or (tokens and rate is None):
             return None
         if rate is not None:
-            total = _EXACT.add(total, _EXACT.multiply(Decimal(tokens), rate))
-    return _EXACT.scaleb(total, -6)
+            total = EXACT.add(total, EXACT.multiply(Decimal(tokens), rate))
+    return EXACT.scaleb(total, -6)
 
 
 def _parse(data: bytes, path: str) -> _File:

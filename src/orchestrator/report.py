@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from .state import DONE, JobState, JobStatus, StepStatus
+from .money import dollars
+from .state import DONE, JobState, JobStatus, StepStatus, Totals
 
 SCHEMA_VERSION = 1
 
@@ -31,6 +32,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     hits: int
     tokens_in: int | None
     tokens_out: int | None
+    cost_usd: str | None
     simulated: bool
     seq: int
     sum: str
@@ -68,6 +70,7 @@ def summary(state: JobState, *, log_bytes: int) -> Summary:
         hits=totals.hits,
         tokens_in=totals.tokens_in,
         tokens_out=totals.tokens_out,
+        cost_usd=dollars(totals.cost_usd),
         simulated=totals.simulated > 0,
         seq=state.seq,
         sum=state.sum,
@@ -110,10 +113,16 @@ def manifest(state: JobState) -> dict[str, Any]:
         "failures": msgspec.to_builtins(state.failures),
         "completed_steps": [n for n, s in state.steps.items() if s.status in DONE],
         "pending_steps": [n for n, s in state.steps.items() if s.status not in pending],
-        "totals": msgspec.to_builtins(state.totals),
+        "totals": totals_row(state.totals),
         "seq": state.seq,
         "sum": state.sum,
     }
+
+
+def totals_row(totals: Totals) -> dict[str, Any]:
+    """Return the totals for JSON: amounts of money as plain decimal strings."""
+    row: dict[str, Any] = msgspec.to_builtins(totals)
+    return {**row, "cost_usd": dollars(totals.cost_usd), "saved_usd": dollars(totals.saved_usd)}
 
 
 def step_rows(state: JobState) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ import msgspec
 from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
 
 from . import events as ev
+from . import money
 from .graph import Graph
 from .status import DONE, JobStatus, StepState, StepStatus, Success, Totals
 
@@ -144,6 +145,7 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
         case ev.CacheHit(data=data):
             state.totals.hits += 1
             state.totals.simulated_hits += data.simulated
+            state.totals.saved_usd = money.add(state.totals.saved_usd, money.amount(data.saved_usd))
         case ev.CacheMiss():
             state.totals.misses += 1
         case LogRecovered():
@@ -350,6 +352,9 @@ def _answered(totals: Totals, data: ev.Answered) -> None:
     totals.llm_s += data.duration_s
     totals.simulated += data.simulated
     totals.failed_calls += data.success is False
+    cost = money.amount(data.cost_usd)
+    totals.cost_usd = money.add(totals.cost_usd, cost)
+    totals.unpriced += cost is None and data.success is True and not data.simulated
     if data.tokens_in is not None:
         totals.tokens_in = (totals.tokens_in or 0) + data.tokens_in
     if data.tokens_out is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from . import events as ev
+from . import money
 
 
 class JobStatus(enum.StrEnum):
@@ -72,7 +74,13 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """Sums over all attempts and legs; tokens are None until a provider counted some."""
+    """Sums over all attempts and legs; tokens are None until a provider counted some.
+
+    Attributes:
+        cost_usd, saved_usd: of what has a known price; None until something had one. Calls of
+            the `offline` provider cost nothing and are left out.
+        unpriced: calls that were answered and whose cost is not known.
+    """
 
     work_s: float = 0.0
     legs_s: float = 0.0
@@ -85,12 +93,17 @@ class Totals(msgspec.Struct, kw_only=True):
     tokens_out: int | None = None
     simulated: int = 0
     simulated_hits: int = 0
+    cost_usd: Decimal | None = None
+    saved_usd: Decimal | None = None
+    unpriced: int = 0
 
     def since(self, before: Totals) -> Totals:
         """Return what was added after `before`."""
 
         def more(name: str) -> Any:
             now = getattr(self, name)
+            if isinstance(now, Decimal):
+                return money.less(now, getattr(before, name) or Decimal(0))
             return None if now is None else now - (getattr(before, name) or 0)
 
         return Totals(**{name: more(name) for name in self.__struct_fields__})

@@ -15,7 +15,7 @@ import msgspec
 
 from eventlog import Event, Log, Record
 
-from . import __version__, signals
+from . import __version__, prices, signals
 from . import events as ev
 from .blobs import BlobStore
 from .cache import Cache, CacheMode, answered
@@ -48,6 +48,7 @@ class Options:
         job: go on with this job, by id, unique prefix or `latest`.
         provider, model, inputs: in place of the spec's.
         cache: what the user asked of the cache.
+        prices: a file of prices that goes before what ships, and before ORCH_PRICES.
         keep_going: go on with what does not depend on a failed step.
         listen: told of every event once it is durable.
         opened: told the job's folder and earlier state before anything is recorded.
@@ -63,6 +64,7 @@ class Options:
     model: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     cache: CacheMode = CacheMode.USE
+    prices: str = ""
     keep_going: bool = False
     listen: Listen | None = None
     opened: Callable[[RunFolder, JobState], None] | None = None
@@ -129,6 +131,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     overrides = _overrides(before, options)
     spec = spec.with_overrides(**overrides)
     spec.check_inputs()
+    price_table = prices.table(options.environ, options.prices)
     providers = _Providers(options.environ)
     providers.check(spec, _sure_calls(spec, before, options))
     check_functions(spec)
@@ -151,7 +154,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             work = SpecWork(
                 spec,
                 folder,
-                _kinds(spec, providers, cache, blobs),
+                _kinds(spec, providers, cache, blobs, price_table),
                 options.environ,
                 lambda: journal.state,
             )
@@ -273,14 +276,18 @@ class _Providers:
 
 
 def _kinds(
-    spec: Spec, providers: _Providers, cache: Cache, blobs: BlobStore
+    spec: Spec,
+    providers: _Providers,
+    cache: Cache,
+    blobs: BlobStore,
+    price_table: prices.PriceTable,
 ) -> dict[str, StepKind]:
     from .steps.llm import LLMStep
     from .steps.python import PythonStep
     from .steps.shell import ShellStep
 
     return {
-        "llm": LLMStep(providers.connect, cache, blobs.put, spec.project),
+        "llm": LLMStep(providers.connect, cache, blobs.put, spec.project, prices=price_table),
         "python": PythonStep(),
         "run": ShellStep(),
     }

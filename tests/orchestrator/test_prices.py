@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from orchestrator import prices
 from orchestrator.errors import UsageError
-from orchestrator.prices import cost, dollars
+from orchestrator.money import add, amount, dollars, less
+from orchestrator.prices import cost
 from orchestrator.providers.base import Usage
 
 MILLION = Usage(tokens_in=1_000_000, tokens_out=1_000_000)
@@ -130,11 +131,13 @@ def test_a_file_that_is_not_there_is_one_error(tmp_path):
 def test_nothing_is_ever_rounded(tokens_in, tokens_out):
     spent = cost("openai", "gpt-5-nano", Usage(tokens_in=tokens_in, tokens_out=tokens_out))
     assert spent * 10**12 == tokens_in * 50_000 + tokens_out * 400_000
-    assert prices.amount(dollars(spent)) == spent
+    assert amount(dollars(spent)) == spent
     assert "E" not in dollars(spent)
 
 
 def test_what_is_no_amount_is_none():
-    assert prices.amount("") is prices.amount("NaN") is prices.amount("one") is None
-    assert prices.add(None, None) is None
-    assert prices.add(None, Decimal(1)) == prices.add(Decimal(1), None) == 1
+    assert [amount(text) for text in ("", "NaN", "one", "1e999999999", "-1", None)] == [None] * 6
+    assert add(None, None) is None
+    assert add(None, Decimal(1)) == add(Decimal(1), None) == 1
+    assert less(Decimal("0.3"), Decimal("0.1")) == Decimal("0.2")
+    assert less(None, Decimal(1)) is None

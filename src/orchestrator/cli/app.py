@@ -46,6 +46,9 @@ RunsDir = Annotated[
 JobRef = Annotated[str, typer.Argument(help="Job id, a unique prefix of one, or 'latest'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ListFormat = Annotated[Format, typer.Option("--format", "-F", help="How to print it.")]
+Prices = Annotated[
+    str, typer.Option("--prices", help="A file of prices that goes before those that ship.")
+]
 Output = Annotated[str, typer.Option("--output", "-o", help="Write to this file.")]
 
 
@@ -89,6 +92,7 @@ def run(
     cache_only: Annotated[
         bool, typer.Option("--cache-only", help="Fail rather than call a model.")
     ] = False,
+    prices: Prices = "",
     display: Annotated[
         Display | None,
         typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),
@@ -131,6 +135,7 @@ def run(
         inputs=inputs,
         keep_going=keep_going,
         cache=command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only),
+        prices=prices,
     )
     raise typer.Exit(code)
 
@@ -141,6 +146,7 @@ def resume(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
+    prices: Prices = "",
     display: Annotated[
         Display | None,
         typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),
@@ -163,6 +169,7 @@ def resume(
             display=display.value if display else "",
             as_json=as_json,
             keep_going=keep_going,
+            prices=prices,
         )
     )
 

@@ -9,6 +9,7 @@ from eventlog.table import visible
 
 from .. import events as ev
 from ..folder import RunFolder
+from ..money import dollars
 from ..state import JobState, StepStatus, Totals
 from . import out
 
@@ -142,6 +143,19 @@ def calls_line(totals: Totals) -> list[str]:
     said = [out.count(real, "model call"), out.count(totals.hits, "cache hit")]
     if totals.tokens_in or totals.tokens_out:
         said.append(f"{totals.tokens_in or 0:,} tokens in, {totals.tokens_out or 0:,} out")
+    said += cost_words(totals)
     if totals.simulated:
         said.append(f"{totals.simulated} answered offline (no language model was called)")
     return [", ".join(said)]
+
+
+def cost_words(totals: Totals) -> list[str]:
+    """Return what calls cost and what the cache saved, as far as it is known."""
+    said = []
+    if totals.cost_usd is not None:
+        said.append(f"cost ${dollars(totals.cost_usd)}")
+    if totals.unpriced:
+        said.append(f"cost of {out.count(totals.unpriced, 'call')} not known")
+    if totals.saved_usd is not None:
+        said.append(f"${dollars(totals.saved_usd)} saved by the cache")
+    return said

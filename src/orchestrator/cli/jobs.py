@@ -41,6 +41,7 @@ COLUMNS = (
     "hits",
     "tokens_in",
     "tokens_out",
+    "cost_usd",
 )
 
 
@@ -72,6 +73,7 @@ def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -
                 "hits": row.hits,
                 "tokens_in": row.tokens_in,
                 "tokens_out": row.tokens_out,
+                "cost_usd": row.cost_usd,
             }
         )
         if len(rows) >= number:

@@ -32,6 +32,8 @@ from ..events import (
     LLMRequest,
     LLMResponse,
 )
+from ..money import dollars
+from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Provider, Reply, Request
 from ..safepath import components
 from .base import Attempt, Prepared, Result, Scope
@@ -60,6 +62,7 @@ class LLMStep:
         cache: the job's.
         put_blob: stores a request or response and returns its reference.
         project: the job's, to find the nearest earlier entry.
+        prices: what calls cost.
         monotonic, clock: seconds, and nanoseconds since 1970.
     """
 
@@ -70,6 +73,7 @@ class LLMStep:
         put_blob: Callable[[bytes], BlobRef],
         project: str,
         *,
+        prices: PriceTable | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -77,6 +81,7 @@ class LLMStep:
         self._cache = cache
         self._put_blob = put_blob
         self._project = project
+        self._prices = prices or built_in()
         self._monotonic = monotonic
         self._clock = clock
         self._stamp = Stamper()
@@ -132,6 +137,7 @@ class LLMStep:
                 tokens_in=usage.tokens_in,
                 tokens_out=usage.tokens_out,
                 saved_s=entry.duration_s,
+                saved_usd=dollars(self._quote(params, entry.reply).usd),
                 simulated=provider.simulated,
             )
             await attempt.emit(CacheHit(step=attempt.step, data=hit), wait=False)
@@ -218,6 +224,7 @@ class LLMStep:
             if reply.complete and _data(reply, params.request) is not _INVALID:
                 self._cache.store(self._entry(params, attempt, reply, answered.model, duration_s))
         usage = reply.usage
+        quote = self._quote(params, reply)
         done = msgspec.structs.replace(
             answered,
             success=True,
@@ -231,8 +238,26 @@ class LLMStep:
             stop_reason=reply.stop_reason,
             request_id=reply.request_id,
             response=ref_of(response),
+            cost_usd=dollars(quote.usd),
+            prices=quote.table,
         )
         await attempt.emit(LLMResponse(step=attempt.step, data=done), wait=False)
+
+    def _quote(self, params: _Params, reply: Reply) -> Quote:
+        """Return what a reply costs; a model that is only an alias is priced as what answered."""
+        if params.provider.simulated:
+            return Quote()
+        for model in dict.fromkeys((params.model, reply.model)):
+            quote = self._prices.quote(
+                params.provider.name,
+                model,
+                reply.usage,
+                base_url=params.provider.base_url,
+                options=params.request.options,
+            )
+            if quote.usd is not None:
+                return quote
+        return Quote()
 
     def _entry(
         self, params: _Params, attempt: Attempt, reply: Reply, model: str, duration_s: float
