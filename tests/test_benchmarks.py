@@ -64,6 +64,72 @@ def test_every_case_is_listed_with_its_bar(tmp_path):
     assert all("(bar: " in line for line in done.stdout.splitlines())
 
 
+def setup(*arguments, peers):
+    command = [sys.executable, str(RUN.parent / "setup.py"), *arguments]
+    return subprocess.run(
+        command,
+        env=os.environ | {"ORCH_BENCH_PEERS": str(peers)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_set_up_names_the_peers_and_what_is_there(tmp_path):
+    done = setup("--list", peers=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "eventsourcing    not installed" in done.stdout
+    done = setup("eventsorcing", peers=tmp_path)
+    assert done.returncode == 2
+    assert "unknown peer 'eventsorcing'; there are eventsourcing" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def peers(monkeypatch, tmp_path):
+    """One peer, made up: this very Python."""
+    monkeypatch.syspath_prepend(str(RUN.parent))
+    monkeypatch.setenv("ORCH_BENCH_PEERS", str(tmp_path / "peers"))
+    import peers
+
+    monkeypatch.setattr(peers, "PEERS", {"twin": ("twin==1",)})
+    monkeypatch.setattr(peers, "_HERE", str(tmp_path))
+    python = Path(peers.python_of("twin"))
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tmp_path / "drivers").mkdir()
+    yield peers
+    del sys.modules["peers"]
+
+
+def test_a_peer_is_measured_only_when_its_installation_came_to_its_end(peers):
+    assert peers.not_ready("twin") == (
+        "skipped: twin is not installed (python benchmarks/setup.py twin)"
+    )
+    Path(peers.environment("twin"), "ready").touch()
+    assert peers.not_ready("twin") == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("print('{\"seconds\": 2.5}')", None),
+        ("raise ValueError('no such option')", "ended with 1: ValueError: no such option"),
+        ("print('done')", "printed no figures: done"),
+        ("print('{}')", "printed no figures: {}"),
+    ],
+)
+def test_a_driver_tells_its_seconds_or_why_there_are_none(peers, tmp_path, script, error):
+    (tmp_path / "drivers" / "work.py").write_text(script)
+    if error is None:
+        assert peers.drive("twin", "work.py", 1)["seconds"] == 2.5
+        return
+    with pytest.raises(peers.PeerError) as caught:
+        peers.drive("twin", "work.py", 1)
+    assert error in str(caught.value)
+
+
 @pytest.fixture
 def harness(monkeypatch):
     monkeypatch.syspath_prepend(str(RUN.parent))
