@@ -74,3 +74,42 @@ def test_prices_that_can_t_be_read_are_told_before_anything_runs(user):
     done = user.orch("run", "job.yaml", "--prices", "none.toml", code=2)
     assert "can't read the prices" in done.err
     assert user.jobs() == []
+
+
+def test_costs_are_summed_by_what_is_asked_for(user):
+    user.orch("run", "job.yaml")
+    user.orch("run", "job.yaml")
+    done = user.orch("cost", "--json").json
+    first, second = done["rows"]
+    assert (first["calls"], first["hits"], second["calls"], second["hits"]) == (2, 0, 0, 2)
+    assert first["cost_usd"] == second["saved_usd"] == done["total"]["cost_usd"]
+    assert done["total"]["simulated"] == 2
+    assert (done["estimate"], done["prices"]) == (False, "as recorded")
+    (row,) = user.orch("cost", "--by", "model,day", "--json").json["rows"]
+    assert (row["model"], row["calls"], row["hits"]) == ("openai/small", 2, 2)
+    steps = user.orch("cost", "latest", "--json").json["rows"]
+    assert [row["step"] for row in steps] == ["one", "two"]
+
+
+def test_past_jobs_are_recomputed_at_other_prices_and_called_an_estimate(user):
+    user.orch("run", "job.yaml", "--prices", "built-in")
+    unknown = user.orch("cost")
+    assert "2 calls without a known price" in unknown.err
+    user.write("dear.toml", PRICES.replace("0.25", "1000000").replace("= 2", "= 0"))
+    done = user.orch("cost", "--prices", "dear.toml", "--json").json
+    assert done["estimate"] is True
+    assert done["prices"].startswith("dear.toml ")
+    assert done["total"]["cost_usd"] == str(done["total"]["tokens_in"])
+    assert "an estimate" in user.orch("cost", "--prices", "dear.toml").err
+
+
+def test_a_failed_call_is_counted_apart(user, server):
+    server.fail(status=400)
+    user.orch("run", "job.yaml", "--keep-going", code=1)
+    done = user.orch("cost", "--json")
+    assert (done.json["total"]["failed"], done.json["total"]["cost_usd"]) == (1, None)
+    assert "1 failed call: what they cost is not known" in done.err
+
+
+def test_an_unknown_dimension_is_refused(user):
+    assert "job, step, model, day" in user.orch("cost", "--by", "moon", code=2).err

@@ -192,6 +192,7 @@ class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     from_seq: int | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    base_url: str = ""
     saved_s: float | None = None
     saved_usd: str | None = None
     """What the call would have cost, an exact decimal; None where that is not known."""

@@ -156,11 +156,13 @@ def built_in() -> PriceTable:
 def table(environ: Mapping[str, str], path: str = "") -> PriceTable:
     """Return the prices in force: the file `path`, else what ORCH_PRICES names, else what ships.
 
+    `built-in` in the place of a file means what ships.
+
     Raises:
         UsageError: the file can't be read, or is no table of prices.
     """
     chosen = path or environ.get(VARIABLE, "").strip()
-    if not chosen:
+    if chosen in ("", "built-in"):
         return built_in()
     try:
         with open(chosen, "rb") as file:

@@ -281,6 +281,8 @@ def init(
     command.init(folder, example)
 
 
+from . import models as _models  # noqa: E402, F401 - its commands need the names above
+
 # The log commands bring their own options. They are built when one of them is called, so that no
 # other command waits for them; completion needs them all.
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}

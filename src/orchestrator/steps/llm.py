@@ -136,6 +136,7 @@ class LLMStep:
                 from_seq=entry.seq,
                 tokens_in=usage.tokens_in,
                 tokens_out=usage.tokens_out,
+                base_url=provider.base_url,
                 saved_s=entry.duration_s,
                 saved_usd=dollars(self._quote(params, entry.reply).usd),
                 simulated=provider.simulated,

@@ -1,0 +1,41 @@
+"""The commands about calls of models: what they cost, what is kept of them, what would be sent."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from .app import AsJson, Format, ListFormat, Output, RunsDir, app
+
+
+@app.command()
+def cost(
+    jobs: Annotated[list[str] | None, typer.Argument(help="Jobs; none for all.")] = None,
+    by: Annotated[str, typer.Option(help="job, step, model, day; several with commas.")] = "",
+    prices: Annotated[
+        str, typer.Option(help="Estimate at the prices of this file, or 'built-in'.")
+    ] = "",
+    format_: ListFormat = Format.TABLE,
+    as_json: AsJson = False,
+    output: Output = "",
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Sum up what calls cost and what the cache saved.
+
+    Simulated answers are left out. A price that is not known is told, and never counted as 0.
+
+    Example: orch cost --by model,day
+    """
+    from . import cost as command
+
+    command.cost(
+        runs_dir,
+        jobs or [],
+        by,
+        prices,
+        dict(os.environ),
+        form="json" if as_json else format_.value,
+        output=output,
+    )
