@@ -26,7 +26,7 @@ from .journal import Journal, line_fields
 from .keys import canonical
 from .plan import Policy
 from .preflight import check_functions, read_spec
-from .providers.base import Provider
+from .providers.base import Progress, Provider
 from .report import manifest
 from .runner import Runner, Stop
 from .spec.model import Spec
@@ -51,6 +51,7 @@ class Options:
         prices: a file of prices that goes before what ships, and before ORCH_PRICES.
         keep_going: go on with what does not depend on a failed step.
         listen: told of every event once it is durable.
+        progress: told of a step's answer from a model while it comes in; it is not recorded.
         opened: told the job's folder and earlier state before anything is recorded.
         warn: told what the user should know.
         signals: stop in good order on SIGINT and SIGTERM.
@@ -67,6 +68,7 @@ class Options:
     prices: str = ""
     keep_going: bool = False
     listen: Listen | None = None
+    progress: Callable[[str, Progress], None] | None = None
     opened: Callable[[RunFolder, JobState], None] | None = None
     warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: T201
     signals: bool = False
@@ -154,7 +156,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             work = SpecWork(
                 spec,
                 folder,
-                _kinds(spec, providers, cache, blobs, price_table),
+                _kinds(spec, providers, cache, blobs, price_table, options),
                 options.environ,
                 lambda: journal.state,
             )
@@ -281,13 +283,21 @@ def _kinds(
     cache: Cache,
     blobs: BlobStore,
     price_table: prices.PriceTable,
+    options: Options,
 ) -> dict[str, StepKind]:
     from .steps.llm import LLMStep
     from .steps.python import PythonStep
     from .steps.shell import ShellStep
 
     return {
-        "llm": LLMStep(providers.connect, cache, blobs.put, spec.project, prices=price_table),
+        "llm": LLMStep(
+            providers.connect,
+            cache,
+            blobs.put,
+            spec.project,
+            prices=price_table,
+            report=options.progress,
+        ),
         "python": PythonStep(),
         "run": ShellStep(),
     }

@@ -7,6 +7,7 @@ import pytest
 from eventlog import Record
 from orchestrator import events as ev
 from orchestrator.cli.live import NAMED, Full
+from orchestrator.providers import Progress
 
 
 @pytest.fixture
@@ -36,6 +37,17 @@ def test_what_runs_stands_last_with_its_seconds(screen):
     now[0] = 1.25
     full(told(ev.StepStarted(step="b", data=ev.StepStart(attempt=1))))
     assert screen() == ["  running: a 1.2 s, b 0.0 s"]
+
+
+def test_an_answer_that_is_coming_in_is_counted_until_its_step_ends(screen):
+    full = Full(2, lambda: 0.0)
+    full(told(ev.StepStarted(step="a", data=ev.StepStart(attempt=1))))
+    full.progress("a", Progress(pieces=1234, characters=5000))
+    full.draw()
+    assert screen() == ["  running: a 0.0 s, ~1,234 tokens"]
+    full(told(ev.StepRetrying(step="a", data=ev.StepFault(attempt=1, kind="network"))))
+    full(told(ev.StepStarted(step="a", data=ev.StepStart(attempt=2))))
+    assert screen()[-1] == "  running: a 0.0 s"
 
 
 def test_a_step_that_ended_makes_room_for_its_line(screen):

@@ -248,7 +248,7 @@ def test_ollama_s_body():
             {"role": "system", "content": "Be short."},
             {"role": "user", "content": "Name three rivers"},
         ],
-        "stream": False,
+        "stream": True,
         "format": SCHEMA,
         "options": {"temperature": 0, "num_predict": 9, "stop": ["END"], "num_ctx": 99},
         "keep_alive": "5m",
@@ -293,6 +293,7 @@ def test_anthropic_s_body():
     assert body == {
         "model": "test-model",
         "messages": [{"role": "user", "content": "Name three rivers"}],
+        "stream": True,
         "system": "Be short.",
         "max_tokens": 4096,
         "stop_sequences": ["END"],

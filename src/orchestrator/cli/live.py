@@ -13,6 +13,7 @@ from eventlog import Event, Record
 from eventlog.table import cut, visible
 
 from .. import events as ev
+from ..providers.base import Progress
 from . import out
 from .display import Plain
 
@@ -33,6 +34,7 @@ class Full(Plain):
         super().__init__(total)
         self._monotonic = monotonic
         self._running: dict[str, float] = {}
+        self._coming: dict[str, int] = {}
         self._drawn = ""
 
     def __call__(self, record: Record[Event]) -> None:
@@ -47,17 +49,25 @@ class Full(Plain):
                 | ev.StepInterrupted(step=step)
             ):
                 self._running.pop(step, None)
+                self._coming.pop(step, None)
             case _:
                 pass
         self.clear()
         super().__call__(record)
         self.draw()
 
+    def progress(self, step: str, progress: Progress) -> None:
+        """Take in how much of a model's answer has come; the next tick shows it."""
+        self._coming[step] = progress.pieces
+
     def draw(self) -> None:
         """Write the last line anew."""
         now_s = self._monotonic()
         named = list(self._running.items())[:NAMED]
-        parts = [f"{visible(step)} {now_s - since_s:.1f} s" for step, since_s in named]
+        parts = [
+            f"{visible(step)} {now_s - since_s:.1f} s{self._so_far(step)}"
+            for step, since_s in named
+        ]
         if len(self._running) > NAMED:
             parts.append(f"and {len(self._running) - NAMED} more")
         text = f"  running: {', '.join(parts)}" if parts else ""
@@ -66,6 +76,10 @@ class Full(Plain):
             sys.stderr.write(f"\r\x1b[K{out.paint(text, 'dim')}")
             sys.stderr.flush()
             self._drawn = text
+
+    def _so_far(self, step: str) -> str:
+        pieces = self._coming.get(step)
+        return f", ~{pieces:,} tokens" if pieces else ""
 
     def clear(self) -> None:
         """Take the last line away, so that another one can be printed in its place."""

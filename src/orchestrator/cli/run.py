@@ -121,6 +121,7 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     given.opened = opened
     if isinstance(progress, Full):
         given.warn = progress.warn
+        given.progress = progress.progress
     result = anyio.run(_watched, spec, given, progress)
     if progress is not None:
         for line in closing_lines(result.state, before):

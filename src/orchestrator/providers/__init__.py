@@ -11,9 +11,19 @@ import importlib
 from collections.abc import Mapping
 
 from ..errors import ConfigError
-from .base import Message, Provider, Reply, Request, Usage
+from .base import Message, Progress, Provider, Reply, Request, Usage
 
-__all__ = ["NAMES", "Message", "Provider", "Reply", "Request", "Usage", "check_model", "connect"]
+__all__ = [
+    "NAMES",
+    "Message",
+    "Progress",
+    "Provider",
+    "Reply",
+    "Request",
+    "Usage",
+    "check_model",
+    "connect",
+]
 
 _MODULES = {
     "offline": ".offline",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .address import Secret, Site
-from .base import Reply, Request, Usage
+from .assembly import Assembly, complained, parsed
+from .base import Reply, Report, Request, Usage
 from .served import (
     Served,
     as_list,
@@ -21,7 +22,7 @@ from .served import (
 )
 
 if TYPE_CHECKING:
-    from .http import Answer
+    from .bodies import Answer
 
 MAX_TOKENS = 4096
 VERSION = "2023-06-01"
@@ -54,6 +55,57 @@ class _Message(msgspec.Struct):
     usage: _Usage | None = None
 
 
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    stop_reason: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Coming(Assembly):
+    """Server-sent events from `message_start` to `message_stop`; counts are totals so far."""
+
+    def __init__(self, model: str, report: Report | None) -> None:
+        super().__init__(model, report)
+        self._whole = _Message()
+
+    def feed(self, name: str, data: bytes) -> None:
+        """Take in one event; kinds that are not known here say nothing."""
+        event = parsed(data, _Event)
+        match event.type or name:
+            case "message_start" if event.message is not None:
+                self._whole = event.message
+            case "content_block_start" if event.content_block is not None:
+                if event.content_block.type == "text":
+                    self.add(event.content_block.text)
+            case "content_block_delta" if event.delta is not None:
+                if event.delta.type == "text_delta":
+                    self.add(event.delta.text)
+            case "message_delta":
+                if event.delta is not None:
+                    self._whole.stop_reason = event.delta.stop_reason or self._whole.stop_reason
+                self._whole.usage = _latest(self._whole.usage or _Usage(), event.usage)
+            case "message_stop":
+                self.done = True
+            case "error":
+                raise complained(event.error)
+            case _:
+                pass
+
+    def reply(self, headers: Mapping[str, str]) -> Reply:
+        """Return the whole answer."""
+        self._whole.content = [_Block("text", self.text)]
+        return _reply(self._whole, self.model, headers)
+
+
 class Anthropic(Served):
     """The vendor, or a server with its protocol; it always takes a key."""
 
@@ -76,6 +128,8 @@ class Anthropic(Served):
             "model": request.model,
             "messages": [msgspec.to_builtins(message) for message in turns],
         }
+        if request.stream:
+            body["stream"] = True
         if system:
             body["system"] = "\n\n".join(system)
         options = {"max_tokens": MAX_TOKENS, **given(request.options)}
@@ -93,22 +147,13 @@ class Anthropic(Served):
             reserved=_RESERVED | {"system"},
         )
 
+    def assembly(self, request: Request, report: Report | None) -> Assembly:
+        """Return what puts a streamed answer together."""
+        return _Coming(request.model, report)
+
     def reply(self, answer: Answer, request: Request) -> Reply:
         """Return the reply: the text blocks, joined."""
-        message = typed(answer.value, _Message)
-        if message.content is None:
-            raise no_answer("it holds no content")
-        text = "".join(block.text or "" for block in message.content if block.type == "text")
-        reason = normal_stop(message.stop_reason)
-        if reason == "content_filter":
-            raise refused_by_model(text)
-        return Reply(
-            text=text,
-            model=message.model or request.model,
-            stop_reason=reason,
-            usage=_counted(message.usage or _Usage()),
-            request_id=answer.headers.get("request-id") or message.id,
-        )
+        return _reply(typed(answer.value, _Message), request.model, answer.headers)
 
     def headers(self, key: Secret | None) -> dict[str, str]:
         """Return the version header and, if there is one, the key."""
@@ -136,6 +181,29 @@ def closed(schema: Any) -> Any:
     if schema.get("type") == "object":
         inner.setdefault("additionalProperties", False)
     return inner
+
+
+def _reply(message: _Message, model: str, headers: Mapping[str, str]) -> Reply:
+    if message.content is None:
+        raise no_answer("it holds no content")
+    text = "".join(block.text or "" for block in message.content if block.type == "text")
+    reason = normal_stop(message.stop_reason)
+    if reason == "content_filter":
+        raise refused_by_model(text)
+    return Reply(
+        text=text,
+        model=message.model or model,
+        stop_reason=reason,
+        usage=_counted(message.usage or _Usage()),
+        request_id=headers.get("request-id") or message.id,
+    )
+
+
+def _latest(before: _Usage, now: _Usage | None) -> _Usage:
+    """Return the counts so far: a stream's later ones replace the earlier."""
+    told = msgspec.structs.asdict(now or _Usage())
+    changed = {name: value for name, value in told.items() if value is not None}
+    return msgspec.structs.replace(before, **changed)
 
 
 def _counted(usage: _Usage) -> Usage:

@@ -7,6 +7,7 @@ it as a `StepError` with one of the closed `FailureKind`s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             provider understands; passed on unchanged where the name is not ours.
         schema: JSON Schema of a structured answer, or None for text.
         sample: 0, or the number of the repeat, so that repeats are different calls.
+        stream: False for a server that can't send its answer piece by piece.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     schema: dict[str, Any] | None = None
     sample: int = 0
+    stream: bool = True
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +76,23 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         return self.stop_reason == "stop"
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of an answer has come so far.
+
+    Attributes:
+        pieces: as the server sent them: about one token each with most servers, never exactly
+            (the count that is recorded comes with the answer's end, from the provider).
+        characters: of the text so far.
+    """
+
+    pieces: int
+    characters: int
+
+
+Report = Callable[[Progress], None]
+"""Told of an answer that is coming in: for a display, never for the log."""
+
+
 class Provider(Protocol):
     """One kind of server, at one address.
 
@@ -104,8 +124,23 @@ class Provider(Protocol):
         """Load what the first call needs, so that it does not wait for it; no traffic."""
         ...
 
-    async def complete(self, request: Request, *, timeout_s: float, idempotency_key: str) -> Reply:
+    async def complete(
+        self,
+        request: Request,
+        *,
+        timeout_s: float,
+        idempotency_key: str,
+        idle_timeout_s: float | None = None,
+        report: Report | None = None,
+    ) -> Reply:
         """Make the call once.
+
+        Args:
+            request: what to ask.
+            timeout_s: for the whole call, however it is answered.
+            idempotency_key: the same for a re-try after a crash.
+            idle_timeout_s: how long a begun answer may be silent; None for `timeout_s` alone.
+            report: told of the answer while it comes in.
 
         Raises:
             StepError: with the failure's kind; never any other exception but cancellation.

@@ -1,8 +1,8 @@
-"""The one seam to the network: JSON in, JSON out, and every failure a `StepError`.
+"""The one seam to the network: JSON in, JSON or a stream out, every failure a `StepError`.
 
 The only module that imports httpx. What it promises beside that: one deadline over the whole
-call (a server that drips bytes can't stretch it), bounded memory whatever is sent back, no
-redirect followed, no key in any error or `repr`.
+call (a server that drips bytes can't stretch it), a limit to the silence of an answer that has
+begun, bounded memory whatever is sent back, no redirect followed, no key in any error or `repr`.
 
 An httpx pool looks at all of its connections for every call, which costs more than the calls
 themselves once a hundred are open. So each call here takes a *lane*, a client with a single
@@ -14,7 +14,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,30 +26,14 @@ from anyio.lowlevel import RunVar
 
 from .. import __version__
 from ..errors import FailureKind, StepError
-from . import failures
+from . import bodies, failures
+from .bodies import Answer, Sink
 
-BODY_MAX_BYTES = 32 * 1024 * 1024
-REFUSAL_MAX_BYTES = 64 * 1024
 LANES_MAX = 256
 CONNECT_MAX_S = 10.0
-
-_JSON_TYPES = ("application/json", "application/x-ndjson", "text/json")
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back, whatever its status.
-
-    Attributes:
-        status: the HTTP status.
-        headers: with lower-case names.
-        value: the parsed body; None for a refusal that is no JSON.
-        note: the first words of a refusal that is plain text.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    value: Any
-    note: str = ""
+LINGER_S = 0.5
+"""How long a stream that has said its end may take to end in fact, so that its connection can be
+used again."""
 
 
 class HttpClient:
@@ -83,20 +66,55 @@ class HttpClient:
         return f"HttpClient({self._base_url!r})"
 
     async def post_json(
-        self, path: str, body: Any, *, timeout_s: float, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: Any,
+        *,
+        timeout_s: float,
+        idle_timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """Send `body` and return what came back, a refusal included.
 
+        Args:
+            path: below the base URL.
+            body: any JSON value.
+            timeout_s: for all of it.
+            idle_timeout_s: for a body that has begun and says nothing more.
+            headers: of this call.
+            sink: takes in the events of an answer that is a stream; without it such an answer is
+                an error.
+
         Raises:
-            StepError: `timeout` after `timeout_s` in all; `network` if the exchange broke;
-                `provider` for an answer that is not the JSON it should be.
+            StepError: `timeout` after `timeout_s` in all, or of silence; `network` if the
+                exchange broke; `provider` for an answer that is not what it should be.
         """
         content = msgspec.json.encode(body)
+        return await self._send("POST", path, content, timeout_s, idle_timeout_s, headers, sink)
+
+    async def get_json(self, path: str, *, timeout_s: float) -> Answer:
+        """Fetch a small JSON value; what can go wrong is what can with `post_json`."""
+        return await self._send("GET", path, None, timeout_s, None, None, None)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        timeout_s: float,
+        idle_timeout_s: float | None,
+        headers: Mapping[str, str] | None,
+        sink: Sink | None,
+    ) -> Answer:
         failure: StepError
         try:
             with anyio.fail_after(timeout_s):
                 async with self._lane() as lane:
-                    return await self._exchange(lane, path, content, headers or {})
+                    request = lane.build_request(
+                        method, self._base_url + path, content=content, headers=dict(headers or {})
+                    )
+                    return await _exchange(lane, request, idle_timeout_s, sink)
         except TimeoutError:
             failure = StepError(
                 f"no complete answer within {timeout_s:g} s",
@@ -117,15 +135,6 @@ class HttpClient:
         lanes.closed = True
         while lanes.free:
             await lanes.free.pop().aclose()
-
-    async def _exchange(
-        self, lane: httpx.AsyncClient, path: str, content: bytes, headers: Mapping[str, str]
-    ) -> Answer:
-        url = self._base_url + path
-        async with lane.stream("POST", url, content=content, headers=dict(headers)) as response:
-            refused = not 200 <= response.status_code < 300
-            raw = await _read(response, refused=refused)
-            return _answer(response.status_code, dict(response.headers), raw, refused=refused)
 
     @asynccontextmanager
     async def _lane(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -179,6 +188,39 @@ class _Lanes:
                     self.free.append(lane)
 
 
+async def _exchange(
+    lane: httpx.AsyncClient,
+    request: httpx.Request,
+    idle_timeout_s: float | None,
+    sink: Sink | None,
+) -> Answer:
+    response = await lane.send(request, stream=True)
+    try:
+        with anyio.CancelScope() as silence:
+
+            def heard() -> None:
+                if idle_timeout_s is not None:
+                    silence.deadline = anyio.current_time() + idle_timeout_s
+
+            headers = dict(response.headers)
+            chunks = response.aiter_raw()
+            if bodies.streams(response.status_code, headers) and sink is not None:
+                await bodies.pump(headers, chunks, sink, heard)
+                with anyio.move_on_after(LINGER_S):
+                    async for _ in chunks:
+                        pass
+                return Answer(status=response.status_code, headers=headers, streamed=True)
+            return await bodies.whole(response.status_code, headers, chunks, heard)
+    finally:
+        await response.aclose()
+    # Only a scope that was cancelled comes here.
+    raise StepError(
+        f"the answer stopped: nothing came for {idle_timeout_s:g} s",
+        kind=FailureKind.TIMEOUT,
+        hint="raise `idle_timeout_s`, or see what the server is doing",
+    )
+
+
 def translate(error: Exception) -> StepError:
     """Return the `StepError` for what httpx, or the system below it, raised."""
     cause = type(error).__name__
@@ -225,62 +267,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(cause, BaseExceptionGroup):
             queue += cause.exceptions
     return reversed(below)
-
-
-async def _read(response: httpx.Response, *, refused: bool) -> bytes:
-    """Return the decoded body; of a refusal that is too long or broken, nothing."""
-    limit = REFUSAL_MAX_BYTES if refused else BODY_MAX_BYTES
-    try:
-        return await _inflated(response, limit)
-    except StepError:
-        if refused:
-            return b""
-        raise
-
-
-async def _inflated(response: httpx.Response, limit: int) -> bytes:
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"", "identity", "gzip", "deflate"}:
-        raise _unreadable(f"nobody asked for its encoding {failures.clean(encoding, 40)!r}")
-    inflate = zlib.decompressobj(wbits=47) if encoding in {"gzip", "deflate"} else None
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        room = limit - len(body) + 1
-        try:
-            body += inflate.decompress(chunk, room) if inflate else chunk[:room]
-        except zlib.error:
-            raise _unreadable("its compression is broken") from None
-        if len(body) > limit:
-            raise _unreadable(f"it is longer than {limit // 2**20} MiB")
-    if inflate and body and not inflate.eof:
-        raise _unreadable("its compressed body ends too early")
-    return bytes(body)
-
-
-def _answer(status: int, headers: dict[str, str], raw: bytes, *, refused: bool) -> Answer:
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_json = not media_type or media_type in _JSON_TYPES or media_type.endswith("+json")
-    value: Any = None
-    try:
-        if is_json or refused:
-            value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if not refused:
-            raise _unreadable("it is no valid JSON") from None
-    if not refused and not is_json:
-        raise _unreadable(f"it is {failures.clean(media_type, 60)}, not JSON")
-    note = ""
-    if value is None and media_type == "text/plain":
-        note = failures.clean(raw[:4096].decode("utf-8", "replace"))
-    return Answer(status=status, headers=headers, value=value, note=note)
-
-
-def _unreadable(cause: str) -> StepError:
-    return StepError(
-        f"the answer can't be read: {cause}",
-        kind=FailureKind.PROVIDER,
-        hint="check that the address is that of the model server, and not of a page or a proxy",
-    )
 
 
 def wait_asked_for(answer: Answer) -> float | None:

@@ -18,7 +18,7 @@ import msgspec
 from ..errors import ConfigError, FailureKind, StepError
 from ..retry import RETRY_AFTER_MAX_S
 from . import extract, failures
-from .base import Reply, Request
+from .base import Reply, Report, Request
 
 MODELS = ("echo", "extract", "script")
 DELAY_MAX_S = 3600.0
@@ -78,7 +78,15 @@ class Offline:
     def warm(self) -> None:
         """Do nothing: everything is here."""
 
-    async def complete(self, request: Request, *, timeout_s: float, idempotency_key: str) -> Reply:  # noqa: ARG002 - of the contract
+    async def complete(
+        self,
+        request: Request,
+        *,
+        timeout_s: float,
+        idempotency_key: str,  # noqa: ARG002 - of the contract
+        idle_timeout_s: float | None = None,  # noqa: ARG002 - the same
+        report: Report | None = None,  # noqa: ARG002 - the same
+    ) -> Reply:
         """Answer the request."""
         model = _model(request.model)
         text, reason = _prompt(request), "stop"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .address import Site
-from .base import Reply, Request, Usage
+from .assembly import Assembly, complained, parsed
+from .base import Reply, Report, Request, Usage
 from .served import Served, as_list, no_answer, normal_stop, typed, with_options
 
 if TYPE_CHECKING:
-    from .http import Answer
+    from .bodies import Answer
 
 _TOP_LEVEL = ("keep_alive", "think", "logprobs", "top_logprobs", "tools")
 _RESERVED = frozenset({"model", "messages", "stream", "format"})
@@ -31,6 +32,32 @@ class _Chat(msgspec.Struct):
     prompt_eval_count: int | None = None
     prompt_eval_cached_count: int | None = None
     eval_count: int | None = None
+    error: Any = None
+
+
+class _Coming(Assembly):
+    """NDJSON: a piece a line, and the counts on the last one."""
+
+    def __init__(self, model: str, report: Report | None) -> None:
+        super().__init__(model, report)
+        self._last = _Chat()
+        self._calls: list[Any] = []
+
+    def feed(self, name: str, data: bytes) -> None:  # noqa: ARG002 - lines have no names
+        """Take in one line."""
+        chat = parsed(data, _Chat)
+        if chat.error:
+            raise complained(chat.error)
+        if chat.message is not None:
+            self.add(chat.message.content)
+            self._calls += chat.message.tool_calls or []
+        if chat.done:
+            self.done, self._last = True, chat
+
+    def reply(self, headers: Mapping[str, str]) -> Reply:  # noqa: ARG002 - no id is sent
+        """Return the whole answer."""
+        message = _Message(content=self.text, tool_calls=self._calls)
+        return _reply(msgspec.structs.replace(self._last, message=message), self.model)
 
 
 class Ollama(Served):
@@ -50,7 +77,7 @@ class Ollama(Served):
         body: dict[str, Any] = {
             "model": request.model,
             "messages": [msgspec.to_builtins(message) for message in request.messages],
-            "stream": False,
+            "stream": request.stream,
         }
         if request.schema is not None:
             body["format"] = request.schema
@@ -63,22 +90,13 @@ class Ollama(Served):
         top = {name: request.options[name] for name in _TOP_LEVEL if name in request.options}
         return with_options(body, top)
 
+    def assembly(self, request: Request, report: Report | None) -> Assembly:
+        """Return what puts a streamed answer together."""
+        return _Coming(request.model, report)
+
     def reply(self, answer: Answer, request: Request) -> Reply:
-        """Return the reply; `done` without a reason is what old servers say for `stop`."""
-        chat = typed(answer.value, _Chat)
-        if chat.message is None or not chat.done:
-            raise no_answer("it holds no finished message")
-        reason = normal_stop(chat.done_reason or "stop")
-        return Reply(
-            text=chat.message.content or "",
-            model=chat.model or request.model,
-            stop_reason="tool_calls" if chat.message.tool_calls else reason,
-            usage=Usage(
-                tokens_in=chat.prompt_eval_count,
-                tokens_out=chat.eval_count,
-                tokens_cache_read=chat.prompt_eval_cached_count,
-            ),
-        )
+        """Return the reply."""
+        return _reply(typed(answer.value, _Chat), request.model)
 
     def call_headers(self, idempotency_key: str) -> dict[str, str]:  # noqa: ARG002 - as all
         """Return nothing: the server knows no idempotency keys."""
@@ -87,6 +105,23 @@ class Ollama(Served):
     def missing_hint(self, model: str) -> str:
         """Return the command that fetches a model."""
         return f"fetch it with `ollama pull {model}`; `ollama list` shows what is there"
+
+
+def _reply(chat: _Chat, model: str) -> Reply:
+    """Return the reply; `done` without a reason is what old servers say for `stop`."""
+    if chat.message is None or not chat.done:
+        raise no_answer("it holds no finished message")
+    reason = normal_stop(chat.done_reason or "stop")
+    return Reply(
+        text=chat.message.content or "",
+        model=chat.model or model,
+        stop_reason="tool_calls" if chat.message.tool_calls else reason,
+        usage=Usage(
+            tokens_in=chat.prompt_eval_count,
+            tokens_out=chat.eval_count,
+            tokens_cache_read=chat.prompt_eval_cached_count,
+        ),
+    )
 
 
 def connect(base_url: str | None, environ: Mapping[str, str]) -> Ollama:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .address import Site
-from .base import Reply, Request, Usage
+from .assembly import Assembly, complained, parsed
+from .base import Reply, Report, Request, Usage
 from .served import Served, no_answer, normal_stop, refused_by_model, typed, with_options
 
 if TYPE_CHECKING:
-    from .http import Answer
+    from .bodies import Answer
 
 _RESERVED = frozenset({"stream", "stream_options", "n", "response_format"})
 _SUBSCHEMAS = ("items", "anyOf", "oneOf", "allOf", "prefixItems", "not")
@@ -28,7 +29,9 @@ class _Message(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: int | None = 0
     message: _Message | None = None
+    delta: _Message | None = None
     finish_reason: str | None = None
 
 
@@ -52,6 +55,53 @@ class _Completion(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    error: Any = None
+
+
+class _Coming(Assembly):
+    """Server-sent events: deltas, then the reason to stop, the usage, and `[DONE]`.
+
+    The usage comes with the last delta or after it, or never; some servers send no `[DONE]`, and
+    some the whole message at once.
+    """
+
+    def __init__(self, model: str, report: Report | None) -> None:
+        super().__init__(model, report)
+        self._whole = _Completion()
+        self._refusal = ""
+        self._reason: str | None = None
+        self._any = False
+
+    def feed(self, name: str, data: bytes) -> None:
+        """Take in one event."""
+        if data == b"[DONE]":
+            self.done = True
+            return
+        chunk = parsed(data, _Completion)
+        if chunk.error or name == "error":
+            raise complained(chunk.error)
+        self._whole.id = self._whole.id or chunk.id
+        self._whole.model = self._whole.model or chunk.model
+        self._whole.usage = chunk.usage or self._whole.usage
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue  # never asked for
+            self._any = True
+            said = choice.delta or choice.message or _Message()
+            self.add(_text(said))
+            self._refusal += said.refusal or ""
+            self._reason = choice.finish_reason or self._reason
+
+    def ended(self) -> None:
+        """Take a body that ended well after its reason to stop for whole."""
+        self.done = self.done or self._reason is not None
+
+    def reply(self, headers: Mapping[str, str]) -> Reply:
+        """Return the whole answer."""
+        message = _Message(content=self.text, refusal=self._refusal or None)
+        choice = _Choice(message=message, finish_reason=self._reason)
+        self._whole.choices = [choice] if self._any else []
+        return _reply(self._whole, self.model, headers)
 
 
 class OpenAI(Served):
@@ -73,6 +123,8 @@ class OpenAI(Served):
             "model": request.model,
             "messages": [msgspec.to_builtins(message) for message in request.messages],
         }
+        if request.stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         if request.schema is not None:
             body |= self.structured(request.schema)
         # The vendor's newer models refuse the old name, other servers don't know the new one.
@@ -84,25 +136,13 @@ class OpenAI(Served):
         form = {"name": "answer", "strict": is_strict(schema), "schema": schema}
         return {"response_format": {"type": "json_schema", "json_schema": form}}
 
+    def assembly(self, request: Request, report: Report | None) -> Assembly:
+        """Return what puts a streamed answer together."""
+        return _Coming(request.model, report)
+
     def reply(self, answer: Answer, request: Request) -> Reply:
         """Return the reply of the first choice."""
-        completion = typed(answer.value, _Completion)
-        if not completion.choices or completion.choices[0].message is None:
-            raise no_answer("it holds no choice")
-        choice, message = completion.choices[0], completion.choices[0].message
-        text = message.content or ""
-        if not isinstance(text, str):
-            text = "".join(part.text or "" for part in text)
-        reason = normal_stop(choice.finish_reason)
-        if message.refusal or reason == "content_filter":
-            raise refused_by_model(message.refusal or "")
-        return Reply(
-            text=text,
-            model=completion.model or request.model,
-            stop_reason=reason,
-            usage=_counted(completion.usage or _Usage()),
-            request_id=answer.headers.get("x-request-id") or completion.id,
-        )
+        return _reply(typed(answer.value, _Completion), request.model, answer.headers)
 
 
 def is_strict(schema: Any) -> bool:
@@ -126,6 +166,28 @@ def is_strict(schema: Any) -> bool:
     inner = [item for name, item in schema.items() if name in _SUBSCHEMAS]
     named = [item for name in ("$defs", "definitions") for item in schema.get(name, {}).values()]
     return all(is_strict(item) for item in [*inner, *named])
+
+
+def _reply(completion: _Completion, model: str, headers: Mapping[str, str]) -> Reply:
+    if not completion.choices or completion.choices[0].message is None:
+        raise no_answer("it holds no choice")
+    choice, message = completion.choices[0], completion.choices[0].message
+    reason = normal_stop(choice.finish_reason)
+    if message.refusal or reason == "content_filter":
+        raise refused_by_model(message.refusal or "")
+    return Reply(
+        text=_text(message),
+        model=completion.model or model,
+        stop_reason=reason,
+        usage=_counted(completion.usage or _Usage()),
+        request_id=headers.get("x-request-id") or completion.id,
+    )
+
+
+def _text(message: _Message) -> str:
+    if isinstance(message.content, list):
+        return "".join(part.text or "" for part in message.content)
+    return message.content or ""
 
 
 def _counted(usage: _Usage) -> Usage:

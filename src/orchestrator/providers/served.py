@@ -15,10 +15,12 @@ import msgspec
 from ..errors import ConfigError, FailureKind, StepError
 from . import failures
 from .address import Located, Secret, Site, locate
-from .base import Reply, Request
+from .base import Reply, Report, Request
 
 if TYPE_CHECKING:
-    from .http import Answer, HttpClient
+    from .assembly import Assembly
+    from .bodies import Answer
+    from .http import HttpClient
 
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ _HINTS = {
     FailureKind.CONTEXT_LENGTH: "shorten the prompt, or take a model with a longer context",
     FailureKind.BUDGET: "the account's quota is used up: see its billing page",
     FailureKind.TIMEOUT: "raise `timeout_s`, or ask for a shorter answer",
+    FailureKind.PROVIDER: "see the server's own log; if it lasts, take another server or model",
+    FailureKind.BAD_REQUEST: "see what the server says about the request, and change the step",
 }
 
 
@@ -59,7 +63,7 @@ class Served(abc.ABC):
 
     site: Site
     path: str
-    adapter_version: int = 1
+    adapter_version: int = 2  # 2: answers are streamed
     simulated: bool = False
     key_always_needed: bool = False
     start_hint: str = ""
@@ -79,8 +83,12 @@ class Served(abc.ABC):
         """Return the exact JSON body that `complete` would send."""
 
     @abc.abstractmethod
+    def assembly(self, request: Request, report: Report | None) -> Assembly:
+        """Return what puts a streamed answer together."""
+
+    @abc.abstractmethod
     def reply(self, answer: Answer, request: Request) -> Reply:
-        """Return the reply that a successful answer holds.
+        """Return the reply that a successful answer in one piece holds.
 
         Raises:
             StepError: if the model refused, or there is no answer in it.
@@ -107,14 +115,33 @@ class Served(abc.ABC):
             hint=f"set {variable}, or try without a model: `provider: offline`",
         )
 
-    async def complete(self, request: Request, *, timeout_s: float, idempotency_key: str) -> Reply:
-        """Make the call once."""
+    async def complete(
+        self,
+        request: Request,
+        *,
+        timeout_s: float,
+        idempotency_key: str,
+        idle_timeout_s: float | None = None,
+        report: Report | None = None,
+    ) -> Reply:
+        """Make the call once; a server that answers in one piece is understood as well."""
         body = self.body(request)
         failure: StepError
         try:
+            coming = self.assembly(request, report)
             answer = await self._open().post_json(
-                self.path, body, timeout_s=timeout_s, headers=self.call_headers(idempotency_key)
+                self.path,
+                body,
+                timeout_s=timeout_s,
+                idle_timeout_s=idle_timeout_s,
+                headers=self.call_headers(idempotency_key),
+                sink=coming,
             )
+            if answer.streamed:
+                coming.ended()
+                if not coming.done:
+                    raise _cut_off(coming)
+                return coming.reply(answer.headers)
             complaint = failures.complaint(answer.value)
             if not 200 <= answer.status < 300 or complaint is not None:
                 raise self._refused(answer, complaint, request)
@@ -191,7 +218,7 @@ class Served(abc.ABC):
             message,
             kind=error.kind,
             place=self.base_url + self.path,
-            hint=self._start_hint() if unreachable else error.hint,
+            hint=self._start_hint() if unreachable else error.hint or _HINTS.get(error.kind, ""),
             retry_after_s=error.retry_after_s,
         )
 
@@ -200,6 +227,15 @@ class Served(abc.ABC):
         if self._located.vendor:
             return f"check the network, or {setting}"
         return f"{self.start_hint}, or {setting}" if self.start_hint else setting
+
+
+def _cut_off(coming: Assembly) -> StepError:
+    much = f"{len(coming.text):,} characters had come" if coming.begun else "nothing had come"
+    return StepError(
+        f"the stream was cut off before its end ({much})",
+        kind=FailureKind.NETWORK,
+        hint="nothing of it is kept; if it happens again, see the server's own log",
+    )
 
 
 def normal_stop(reason: str | None) -> str | None:

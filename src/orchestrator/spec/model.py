@@ -23,6 +23,7 @@ EXAMPLE_MODELS = {
     "mlx": "mlx-community/Qwen3-4B-4bit",
 }
 
+IDLE_TIMEOUT_S = 120.0
 MAX_CONCURRENCY = 1000
 MAX_TIMEOUT_S = 30 * 24 * 3600.0
 
@@ -39,6 +40,8 @@ class LLM(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         options: the spec's, overlaid with the step's.
         output: JSON Schema of a structured answer, or None for text.
         sample: the number of the repeat, so that equal prompts are different calls.
+        stream: False for a server that refuses to send its answer piece by piece.
+        idle_timeout_s: how long an answer that has begun may be silent.
     """
 
     prompt: str
@@ -49,6 +52,8 @@ class LLM(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     options: dict[str, Any] = {}
     output: dict[str, Any] | None = None
     sample: int = 0
+    stream: bool = True
+    idle_timeout_s: float = IDLE_TIMEOUT_S
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -69,6 +69,8 @@ LLM = {
     "options": MAP,
     "output": MAP,
     "sample": Field("integer", 0, 1_000_000),
+    "stream": Field("boolean"),
+    "idle_timeout_s": TIMEOUT,
 }
 RETRY = {
     "max_attempts": Field("integer", 1, 100),

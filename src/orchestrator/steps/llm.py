@@ -7,6 +7,7 @@ does not pay twice.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from ..events import (
 )
 from ..money import dollars
 from ..prices import PriceTable, Quote, built_in
-from ..providers.base import Message, Provider, Reply, Request
+from ..providers.base import Message, Progress, Provider, Reply, Request
 from ..safepath import components
 from .base import Attempt, Prepared, Result, Scope
 
@@ -47,6 +48,7 @@ class _Params(msgspec.Struct, frozen=True, kw_only=True):
     call: Call
     provider: Provider
     save_as: str
+    idle_timeout_s: float
 
     @property
     def model(self) -> str:
@@ -63,6 +65,7 @@ class LLMStep:
         put_blob: stores a request or response and returns its reference.
         project: the job's, to find the nearest earlier entry.
         prices: what calls cost.
+        report: told of a step's answer while it comes in.
         monotonic, clock: seconds, and nanoseconds since 1970.
     """
 
@@ -74,6 +77,7 @@ class LLMStep:
         project: str,
         *,
         prices: PriceTable | None = None,
+        report: Callable[[str, Progress], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -82,6 +86,7 @@ class LLMStep:
         self._put_blob = put_blob
         self._project = project
         self._prices = prices or built_in()
+        self._report = report
         self._monotonic = monotonic
         self._clock = clock
         self._stamp = Stamper()
@@ -105,11 +110,18 @@ class LLMStep:
             options=options,
             schema=llm.output,
             sample=llm.sample,
+            stream=llm.stream,
         )
         call = describe(provider, request)
         return Prepared(
             parts={**call.components, "save_as": step.save_as},
-            params=_Params(request=request, call=call, provider=provider, save_as=step.save_as),
+            params=_Params(
+                request=request,
+                call=call,
+                provider=provider,
+                save_as=step.save_as,
+                idle_timeout_s=llm.idle_timeout_s,
+            ),
         )
 
     async def perform(self, prepared: Prepared, attempt: Attempt) -> Result:
@@ -207,11 +219,14 @@ class LLMStep:
 
     async def _complete(self, params: _Params, attempt: Attempt) -> Reply | StepError:
         """Return the reply, or why there is none: both are recorded."""
+        report = self._report and functools.partial(self._report, attempt.step)
         try:
             return await params.provider.complete(
                 params.request,
                 timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
                 idempotency_key=attempt.idempotency_key,
+                idle_timeout_s=params.idle_timeout_s,
+                report=report,
             )
         except StepError as error:
             return error

@@ -7,15 +7,33 @@ import functools
 import socket
 import struct
 import zlib
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
 
 import msgspec
 
 BOMB_MIB = 300
 DRIP_EVERY_S = 0.02
 DRIP_MAX_S = 600.0
+ENDLESS_BYTES = 4 << 30
 
-Kind = Literal["reset", "drip", "half", "html", "gzip_bomb", "bad_json", "content_type", "hang"]
+_CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
+
+Exchange = Literal[
+    "reset",
+    "drip",
+    "half",
+    "html",
+    "gzip_bomb",
+    "bad_json",
+    "content_type",
+    "hang",
+    "endless",
+    "endless_headers",
+    "endless_line",
+]
+Streamed = Literal["cut", "cut_well", "error_event", "stall", "no_usage", "whole", "slow"]
+STREAMED: tuple[Streamed, ...] = get_args(Streamed)
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +47,13 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         headers: in addition to the usual ones, or in their place.
         kind: break the exchange itself. `reset` the connection; `drip` an answer that never
             ends; `half` a body; an `html` page; a `gzip_bomb`; `bad_json`; the right body under
-            a wrong `content_type`; `hang` until the client leaves.
+            a wrong `content_type`; `hang` until the client leaves; a body, headers or a line
+            of a stream that are `endless`. Or break a stream, where one was asked for: `cut` the
+            connection after `after` pieces; `cut_well`, with a proper end of the body there; an
+            `error_event` there, with `code`; `stall` there; leave the usage out (`no_usage`);
+            send the answer `whole`, as one body; or `slow`, `piece_s` between the pieces.
+        after: how many pieces of a stream come before its fault.
+        piece_s: seconds between the pieces.
         times: how many calls it meets.
         delay_s: instead of the server's own delay.
         path: only for calls of this path.
@@ -40,7 +64,9 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     body: Any = None
     code: str | None = None
     headers: dict[str, str] = {}
-    kind: Kind | None = None
+    kind: Exchange | Streamed | None = None
+    after: int = 3
+    piece_s: float = 0.0
     times: int = 1
     delay_s: float | None = None
     path: str | None = None
@@ -66,7 +92,10 @@ def head(status: int, headers: dict[str, str]) -> bytes:
 
 
 async def misbehave(
-    kind: Kind, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes
+    kind: Exchange | Streamed,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    good: bytes,
 ) -> int | None:
     """Answer wrongly and return the status that was sent; the connection is of no use after.
 
@@ -89,6 +118,13 @@ async def misbehave(
         await _drip(writer, head(200, json | {"content-length": "1000000"}))
     elif kind == "gzip_bomb":
         await _bomb(writer)
+    elif kind == "endless":
+        await _endless(writer, head(200, json | {"transfer-encoding": "chunked"}), _CHUNK)
+    elif kind == "endless_headers":
+        await _endless(writer, b"HTTP/1.1 200 OK\r\n", b"x-more: " + b"y" * 1000 + b"\r\n")
+    elif kind == "endless_line":
+        stream = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+        await _endless(writer, head(200, stream), _CHUNK)
     elif kind == "half":
         writer.write(head(200, json | {"content-length": str(len(good))}) + good[: len(good) // 2])
     elif kind == "content_type":
@@ -110,6 +146,48 @@ async def _drip(writer: asyncio.StreamWriter, start: bytes) -> None:
         writer.write(b" ")
         await writer.drain()
         await asyncio.sleep(DRIP_EVERY_S)
+
+
+async def _endless(writer: asyncio.StreamWriter, start: bytes, more: bytes) -> None:
+    """Write on and on, as fast as the client reads, up to `ENDLESS_BYTES`."""
+    writer.write(start)
+    for _ in range(ENDLESS_BYTES // len(more)):
+        writer.write(more)
+        await writer.drain()
+
+
+async def broken_stream(
+    fault: Fault, writer: asyncio.StreamWriter, pieces: Iterable[bytes], error: bytes
+) -> bool:
+    """Send the pieces of a stream, and break it as `fault` says; return whether it is whole.
+
+    Args:
+        fault: of one of the kinds `STREAMED`.
+        writer: of the connection; the head has been sent.
+        pieces: the right ones.
+        error: the event that says what went wrong.
+    """
+    for number, piece in enumerate(pieces):
+        if number == fault.after and fault.kind in ("cut", "cut_well", "error_event", "stall"):
+            if fault.kind == "error_event":
+                writer.write(chunk(error))
+            elif fault.kind == "stall":
+                await writer.drain()
+                await asyncio.sleep(DRIP_MAX_S)
+            if fault.kind != "cut":
+                writer.write(b"0\r\n\r\n")
+            return False
+        writer.write(chunk(piece))
+        await writer.drain()
+        if fault.piece_s:
+            await asyncio.sleep(fault.piece_s)
+    writer.write(b"0\r\n\r\n")
+    return True
+
+
+def chunk(piece: bytes) -> bytes:
+    """Return one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 async def _bomb(writer: asyncio.StreamWriter) -> None:

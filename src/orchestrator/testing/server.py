@@ -100,7 +100,7 @@ class Server:
         await asyncio.sleep(self._delay_s if own is None else own)
         asked = {name.lower(): value for name, value in fault.headers.items()} if fault else {}
         extra = _extra(kind, call) | asked
-        if fault and fault.kind:
+        if fault and fault.kind and fault.kind not in faults.STREAMED:
             good = _good(kind, request)
             call["status"] = await faults.misbehave(fault.kind, reader, writer, good)
             return False
@@ -116,13 +116,7 @@ class Server:
             _write(writer, problem[0], wire.refusal(kind, *problem), extra)
             return True
         call["status"] = 200
-        body = msgspec.json.decode(request.body)
-        said_all = wire.say(kind, body)
-        if wire.streamed(kind, body):
-            await _stream(writer, kind, wire.stream(kind, said_all, body), extra)
-        else:
-            _write(writer, 200, wire.reply(kind, said_all), extra)
-        return True
+        return await _answer(writer, kind, request, fault or Fault(), extra)
 
     def _began(self, request: Incoming) -> dict[str, Any]:
         self._running += 1
@@ -235,16 +229,28 @@ def _write(
     writer.write(head(status, headers | (extra or {})) + body)
 
 
-async def _stream(
-    writer: asyncio.StreamWriter, kind: str, pieces: Any, extra: dict[str, str]
-) -> None:
+async def _answer(
+    writer: asyncio.StreamWriter, kind: str, request: Incoming, fault: Fault, extra: dict[str, str]
+) -> bool:
+    """Send the right answer, or a stream with a fault; return whether the connection can go on."""
+    body = msgspec.json.decode(request.body)
+    said = wire.say(kind, body)
+    if not wire.streamed(kind, body) or fault.kind == "whole":
+        _write(writer, 200, wire.reply(kind, said), extra)
+        return True
+    if fault.kind == "no_usage":
+        body.pop("stream_options", None)
     media_type = "application/x-ndjson" if kind == "ollama" else "text/event-stream"
     headers = {"content-type": media_type, "transfer-encoding": "chunked"}
-    writer.write(head(200, headers | extra))
-    for piece in pieces:
-        writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-        await writer.drain()
-    writer.write(b"0\r\n\r\n")
+    pieces = wire.stream(kind, said, body)
+    if fault.kind:
+        writer.write(head(200, headers | extra))
+        error = wire.error_event(kind, "an error was asked for", fault.code)
+        return await faults.broken_stream(fault, writer, pieces, error)
+    # In one write: a test of a thousand calls is about the client.
+    whole = b"".join(faults.chunk(piece) for piece in pieces)
+    writer.write(head(200, headers | extra) + whole + b"0\r\n\r\n")
+    return True
 
 
 async def run(port: int, delay_s: float, *, until_eof: bool) -> None:

@@ -148,6 +148,16 @@ def refusal(kind: str | None, status: int, message: str, code: str | None = None
     return {"error": {"message": message, "type": name, "param": None, "code": code}}
 
 
+def error_event(kind: str, message: str, code: str | None) -> bytes:
+    """Return the piece of a stream that says that something went wrong."""
+    if kind == "ollama":
+        return _line({"error": message})
+    if kind == "anthropic":
+        error = {"type": code or "overloaded_error", "message": message}
+        return _sse({"type": "error", "error": error}, "error")
+    return _sse({"error": {"message": message, "type": "server_error", "code": code}})
+
+
 def models(path: str) -> dict[str, Any] | None:
     """Return what the listing endpoints say, or None for another path."""
     if path == "/api/version":
