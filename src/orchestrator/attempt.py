@@ -7,7 +7,7 @@ import contextlib
 import math
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -16,7 +16,7 @@ import msgspec
 from . import events as ev
 from . import retry
 from .errors import FailureKind, OrchestratorError, StepError
-from .keys import encode_output, output_hash
+from .keys import canonical, encode_output, output_hash, sha256
 from .steps.base import Attempt, Prepared, Result
 from .work import Work
 
@@ -112,6 +112,24 @@ def _was_cancelled() -> bool:
     except RuntimeError:  # another kind of event loop than asyncio's
         return False
     return task is not None and task.cancelling() > 0
+
+
+def gathered(
+    work: Work, name: str, result: Result, key: str, members: Sequence[str | None]
+) -> ev.StepEnd:
+    """Return what a group's `step.succeeded` says: no attempt was made for it.
+
+    Its hash is that of its instances' hashes, and so of their files, which stay theirs.
+
+    Raises:
+        StepError: the outputs of its instances make no JSON value together.
+    """
+    encoded = encode_output(name, result.output)
+    return ev.StepEnd(
+        output=work.keep(name, result, encoded),
+        output_sha256=sha256(canonical(members)),
+        key=key,
+    )
 
 
 def _success(work: Work, launch: Launch, result: Result, duration_s: float) -> ev.StepEnd:

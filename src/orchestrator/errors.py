@@ -76,6 +76,7 @@ class FailureKind(enum.StrEnum):
     TEMPLATE = "template"  # a value could not be rendered
     OUTPUT = "output"  # a value that is no JSON, an unsafe path, a path published twice
     CACHE_MISS = "cache_miss"  # --cache-only
+    ITEMS = "items"  # more instances of a group failed than it bears
 
 
 class OrchestratorError(Exception):

@@ -43,6 +43,8 @@ class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     id: str
     kind: str
     needs: tuple[str, ...] = ()
+    each: bool = False
+    """Whether it is a group: expanded into one instance an item when its needs are met."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +98,17 @@ class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str = ""
     parts: dict[str, str] = {}
     idempotency_key: str = ""
+
+
+class Expanded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which items a group has, by their identities, in the order of its list.
+
+    `max_parallel` is 0 for no limit but the job's own.
+    """
+
+    items: tuple[str, ...] | BlobRef = ()
+    max_parallel: int = 0
+    max_failures: int = 0
 
 
 class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -267,15 +280,26 @@ class JobCancelled(JobEvent, frozen=True, kw_only=True, tag="job.cancelled"):
 
 
 class StepEvent(JobEvent, frozen=True, kw_only=True):
-    """Base of the events of a step; `step` is its name in the spec."""
+    """Base of the events of a step; `step` is its name in the spec.
+
+    `item` is the identity of an instance of a `for_each` or `matrix`, and stands in lines only:
+    in memory an instance is `step[item]`, see `instances`.
+    """
 
     step: str
+    item: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class StepStarted(StepEvent, frozen=True, kw_only=True, tag="step.started"):
     """An attempt was handed to its executor; its outcome is not known yet."""
 
     data: StepStart = StepStart()
+
+
+class StepExpanded(StepEvent, frozen=True, kw_only=True, tag="step.expanded"):
+    """A group's items are known: each of them is a step instance of its own from now on."""
+
+    data: Expanded = Expanded()
 
 
 class StepSucceeded(StepEvent, frozen=True, kw_only=True, tag="step.succeeded"):
@@ -357,6 +381,7 @@ AnyJobEvent = (
     | JobFailed
     | JobCancelled
     | StepStarted
+    | StepExpanded
     | StepSucceeded
     | StepFailed
     | StepRetrying

@@ -8,6 +8,7 @@ from eventlog import is_held
 from eventlog.fs import FILES, write_whole
 
 from .errors import StorageError
+from .instances import base_of, item_of
 
 SUBFOLDERS = ("inputs", "outputs", "logs", "artifacts", ".cache", "inbox")
 
@@ -56,7 +57,9 @@ class RunFolder:
         return os.path.join(self.path, ".cache")
 
     def step_log(self, step: str) -> str:
-        """Return the file for a step's stdout and stderr."""
+        """Return the file for a step's stdout and stderr; instances have a folder of theirs."""
+        if "[" in step:
+            return os.path.join(self.path, "logs", f"{base_of(step)}.d", f"{item_of(step)}.log")
         return os.path.join(self.path, "logs", f"{step}.log")
 
     @property

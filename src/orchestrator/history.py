@@ -24,6 +24,7 @@ from eventlog.reader import as_dict
 
 from . import events as ev
 from .blobs import BlobDamaged, BlobMissing, BlobStore
+from .instances import joined
 from .lenient import understand
 from .state import JobState, evolve
 
@@ -74,8 +75,11 @@ def records(
             continue
         if record is not None:
             if isinstance(record.event, ev.JobStarted | ev.JobResumed):
-                record = _resolve(record, blobs if graphs else None)
-            yield record
+                record = _resolve(record, "steps", ev.StepDecl, blobs if graphs else None)
+            elif isinstance(record.event, ev.StepExpanded):
+                record = _resolve(record, "items", str, blobs)
+            event = joined(record.event)
+            yield record if event is record.event else msgspec.structs.replace(record, event=event)
 
 
 def fold_job(
@@ -140,16 +144,17 @@ class _Decode:
             return Record(seq=line.seq, ts=ts, event=event, offset=line.offset)
 
 
-def _resolve(record: Record[Any], blobs: BlobStore | None) -> Record[Any]:
-    """Put a leg's graph where a reference to it stands."""
+def _resolve(record: Record[Any], member: str, kind: type, blobs: BlobStore | None) -> Record[Any]:
+    """Put a leg's graph, or a group's items, where a reference to them stands."""
     data = record.event.data
-    steps: tuple[ev.StepDecl, ...] = ()
+    found: tuple[Any, ...] = ()
     if blobs is not None:
-        if not isinstance(data.steps, ev.BlobRef):
+        ref = getattr(data, member)
+        if not isinstance(ref, ev.BlobRef):
             return record
         try:
-            steps = msgspec.json.decode(blobs.get(data.steps), type=tuple[ev.StepDecl, ...])
+            found = msgspec.json.decode(blobs.get(ref), type=tuple[kind, ...])  # type: ignore[valid-type]
         except (BlobMissing, BlobDamaged, msgspec.DecodeError):
-            steps = ()
-    data = msgspec.structs.replace(data, steps=steps)
+            found = ()
+    data = msgspec.structs.replace(data, **{member: found})
     return msgspec.structs.replace(record, event=msgspec.structs.replace(record.event, data=data))

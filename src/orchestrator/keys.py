@@ -40,7 +40,7 @@ def part_hashes(parts: Mapping[str, Any]) -> dict[str, str]:
     return {name: sha256(canonical(value))[:16] for name, value in sorted(parts.items())}
 
 
-def step_key(kind: str, parts: Mapping[str, Any], needs: Sequence[str]) -> str:
+def step_key(kind: str, parts: Mapping[str, Any], needs: Sequence[str | None]) -> str:
     """Return a step's key.
 
     Args:

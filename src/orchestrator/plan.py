@@ -8,11 +8,15 @@ from itertools import islice
 import msgspec
 
 from . import events as ev
+from .instances import base_of, item_of
 from .state import JobState, JobStatus, StepStatus, Success
 
 TOLD = 100
 """Failures that the end of a job repeats; each is in its own `step.failed`."""
 TOLD_TEXT = 500
+
+
+_OPEN = (StepStatus.PENDING, StepStatus.WAITING, StepStatus.EXPANDED)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +137,12 @@ def _told(failures: list[ev.Failure]) -> tuple[ev.Failure, ...]:
 def _not_run(state: JobState) -> dict[str, str]:
     """Return why each step was not run: the need that did not succeed, or the first failure."""
     blocked: dict[str, str] = {}
-    stack = [(name, name) for name in reversed([f.step for f in state.failures])]
+    stack = []
+    for failure in reversed(state.failures):
+        group = base_of(failure.step)
+        if group != failure.step:
+            blocked[group] = f"its item {item_of(failure.step)} failed"
+        stack.append((group, failure.step))
     while stack:
         name, culprit = stack.pop()
         for dependent in state.graph.dependents.get(name, ()):
@@ -141,8 +150,8 @@ def _not_run(state: JobState) -> dict[str, str]:
                 blocked[dependent] = f"it needs {culprit}, which failed"
                 stack.append((dependent, culprit))
     reasons: dict[str, str] = {}
-    for name in state.graph.ids:
-        if state.steps[name].status in (StepStatus.PENDING, StepStatus.WAITING):
+    for name in state.names():
+        if state.steps[name].status in _OPEN:
             first = state.failures[0].step if state.failures else ""
             reasons[name] = blocked.get(name) or (
                 f"the job stopped when {first} failed" if first else "the job stopped"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from .money import dollars
-from .state import DONE, JobState, JobStatus, StepStatus, Totals
+from .state import DONE, JobState, JobStatus, StepState, StepStatus, Totals
 
 SCHEMA_VERSION = 1
 
@@ -139,5 +140,16 @@ def step_rows(state: JobState) -> list[dict[str, Any]]:
             "files": [file.path for file in step.success.files] if step.success else [],
             "reason": step.fault.message if step.fault is not None else step.reason,
         }
-        for name, step in state.steps.items()
+        for name, step in _in_order(state)
     ]
+
+
+def _in_order(state: JobState) -> Iterator[tuple[str, StepState]]:
+    """Yield the steps of the spec's order, then those that only the events name."""
+    named = set()
+    for name in state.names():
+        named.add(name)
+        yield name, state.steps[name]
+    for name, step in state.steps.items():
+        if name not in named:
+            yield name, step

@@ -23,6 +23,7 @@ RETRIED: dict[FailureKind, bool] = {
     FailureKind.CONTENT_FILTER: False,
     FailureKind.BUDGET: False,
     FailureKind.CACHE_MISS: False,
+    FailureKind.ITEMS: False,
     FailureKind.TEMPLATE: False,
     FailureKind.OUTPUT: False,
     # Somebody wanted the end.

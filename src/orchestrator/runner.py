@@ -19,14 +19,15 @@ import msgspec
 from eventlog import Event, EventLogError
 
 from . import events as ev
-from .attempt import Launch, carry_out, failed_before
+from .attempt import Launch, carry_out, failed_before, gathered
 from .errors import FailureKind, OrchestratorError
+from .instances import base_of, instance
 from .journal import Journal
 from .keys import part_hashes, step_key
 from .plan import Plan, Policy, closing, decide, opening, reusable
 from .state import JobState, JobStatus, StepStatus
 from .steps.base import Emit
-from .work import Work
+from .work import Fans, Work
 
 STOP_WAIT_S = 5.0
 """How long a stopped leg waits for its attempts to clean up before it records the end."""
@@ -57,15 +58,23 @@ class Runner:
         work: its steps.
         policy: what the user asked for.
         timeout_s: limit of the leg in seconds, None without one.
+        fans: opens and closes the groups of a spec that has some.
     """
 
     def __init__(
-        self, journal: Journal, work: Work, policy: Policy, *, timeout_s: float | None = None
+        self,
+        journal: Journal,
+        work: Work,
+        policy: Policy,
+        *,
+        timeout_s: float | None = None,
+        fans: Fans | None = None,
     ) -> None:
         self._journal = journal
         self._work = work
         self._policy = policy
         self._timeout_s = timeout_s
+        self._fans = fans
         self._inbox: deque[_Report] = deque()
         self._wake = anyio.Event()
         self._alive: set[str] = set()
@@ -176,10 +185,14 @@ class Runner:
         """Prepare a step, and stage that it was skipped, failed at once, or started."""
         state = self._journal.state
         step = state.steps[name]
+        decl = state.graph.steps[base_of(name)]
+        if decl.each and decl.id == name:
+            self._fan(name)
+            return None
         try:
             prepared = self._work.prepare(name, state)
-            kind = state.graph.steps[name].kind
-            key = step_key(kind, prepared.parts, _need_hashes(state, name))
+            kind = decl.kind
+            key = step_key(kind, prepared.parts, _need_hashes(state, decl.id, prepared.passed))
         except OrchestratorError as error:
             self._journal.stage(failed_before(name, step.attempt + 1, error))
             return None
@@ -192,7 +205,7 @@ class Runner:
         idempotency_key = hashlib.sha256(
             f"{state.job_id}/{name}/{key}/{ordinal}".encode()
         ).hexdigest()[:32]
-        needs = state.graph.needs[name]
+        needs = state.graph.needs[decl.id]
         self._journal.stage(
             ev.StepStarted(
                 step=name,
@@ -208,6 +221,32 @@ class Runner:
         )
         attempt = self._work.attempt(name, number, idempotency_key, self._emitter(name, number))
         return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
+
+    def _fan(self, name: str) -> None:
+        """Stage a group's expansion, or its result once all its instances have settled."""
+        journal, state = self._journal, self._journal.state
+        fan = state.fans.get(name)
+        assert self._fans is not None, "only a spec declares groups"
+        try:
+            if fan is None:
+                opened = self._fans.expand(name, state)
+                data = ev.Expanded(
+                    items=opened.items,
+                    max_parallel=opened.max_parallel,
+                    max_failures=opened.max_failures,
+                )
+                journal.stage(ev.StepExpanded(step=name, data=data))
+                return
+            members = [state.steps[instance(name, item)].success for item in fan.items]
+            hashes = [member.output_sha256 if member else None for member in members]
+            key = step_key("each", {"items": fan.items}, hashes)
+            if self._reuse(name, key):
+                return
+            end = gathered(self._work, name, self._fans.gather(name, state), key, hashes)
+        except OrchestratorError as error:
+            journal.stage(failed_before(name, state.steps[name].attempt, error))
+            return
+        journal.stage(ev.StepSucceeded(step=name, data=end))
 
     def _reuse(self, name: str, key: str) -> bool:
         """Stage the skip of a step whose earlier success still holds."""
@@ -309,9 +348,11 @@ class Runner:
         self._journal.stage(*closing(self._journal.state, verdict, duration_s, reason))
 
 
-def _need_hashes(state: JobState, name: str) -> list[str]:
+def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:
     hashes = []
     for need in state.graph.needs[name]:
+        if need in passed:
+            continue
         success = state.steps[need].success
         assert success is not None, "a step is ready only when all it needs has succeeded"
         hashes.append(success.output_sha256)

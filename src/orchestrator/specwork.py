@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -18,14 +19,20 @@ from . import templates
 from .blobs import BlobStore
 from .errors import FailureKind, StepError
 from .events import FileRef, FileWritten
+from .expand import items_of
 from .filestore import FileStore
 from .folder import RunFolder
+from .instances import base_of, instance, item_of
 from .outputs import Outputs
 from .publish import publish_folder
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .spec.model import Spec, Step
 from .state import DONE, JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
+from .work import Expansion
+
+VIEWS = 8
+"""Steps of which what templates see is kept: the instances of a group all look at the same."""
 
 ATTEMPT = ".attempt-"
 """How the private folder of an attempt begins, in the run folder."""
@@ -61,22 +68,59 @@ class SpecWork:
         self._claimed: dict[str, str] = {}
         self._claiming = threading.Lock()
         self._refs = {name: _references(step) for name, step in spec.steps.items()}
+        self._passed = {name: _passed(step) for name, step in spec.steps.items()}
+        self._items: dict[str, dict[str, dict[str, Any]]] = {}
+        self._views: OrderedDict[str, tuple[Success, dict[str, Any]]] = OrderedDict()
 
     def prepare(self, name: str, state: JobState) -> Prepared:
         """Render and read what the step's key depends on."""
-        step = self._spec.steps[name]
-        seen = {need: self._view(need, state) for need in (*step.needs, *self._refs[name])}
+        step = self._step(name)
+        values = self._scope_values(step, state)
+        passed = self._passed[step.name]
         scope = Scope(
             step=name,
-            values={**self._values, "steps": seen},
-            needs={need: seen[need]["output"] for need in step.needs},
+            values={**values, **self._items[step.name][item_of(name)]} if step.each else values,
+            needs={
+                need: values["steps"][need]["output"] for need in step.needs if need not in passed
+            },
             folder=self._spec.source.folder or os.getcwd(),
         )
         prepared = self._kinds[step.kind].prepare(step, scope)
+        parts = prepared.parts
         if self._spec.env and step.kind != "llm":
-            parts = {**prepared.parts, "spec_env": self._spec.env}
-            return msgspec.structs.replace(prepared, parts=parts)
-        return prepared
+            parts = {**parts, "spec_env": self._spec.env}
+        return msgspec.structs.replace(prepared, parts=parts, passed=passed)
+
+    def expand(self, name: str, state: JobState) -> Expansion:
+        """Return the items of a group: what its templates see of each is kept for `prepare`."""
+        step = self._spec.steps[name]
+        self._items[name] = items_of(step, self._scope_values(step, state))
+        return Expansion(
+            items=tuple(self._items[name]),
+            max_parallel=step.max_parallel,
+            max_failures=step.max_failures,
+        )
+
+    def gather(self, name: str, state: JobState) -> Result:
+        """Return the outputs of a group's instances, in the order of its list."""
+        fan = state.fans[name]
+        if fan.failed > fan.max_failures:
+            raise StepError(
+                f"{fan.failed} of {len(fan.items)} items failed (max_failures is"
+                f" {fan.max_failures})",
+                kind=FailureKind.ITEMS,
+                hint="the items that succeeded are not run again by a resume",
+            )
+        members = (state.steps[instance(name, item)].success for item in fan.items)
+        return Result(output=[self.output(member) if member else None for member in members])
+
+    def _step(self, name: str) -> Step:
+        return self._spec.steps[base_of(name)]
+
+    def _scope_values(self, step: Step, state: JobState) -> dict[str, Any]:
+        """Return what a step's templates see, but for its item."""
+        seen = {need: self._view(need, state) for need in (*step.needs, *self._refs[step.name])}
+        return {**self._values, "steps": seen}
 
     def tidy(self) -> None:
         """Remove what a leg that was killed left half written; call it under the job's lock."""
@@ -87,8 +131,11 @@ class SpecWork:
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return what an attempt may touch, with a private folder made for it."""
-        prefix = f"{ATTEMPT}{name[:32]}-{number}-"
+        prefix = f"{ATTEMPT}{base_of(name)[:32]}-{number}-"
         work_dir = tempfile.mkdtemp(prefix=prefix, dir=self._folder.path)
+
+        if "[" in name:
+            os.makedirs(os.path.dirname(self._folder.step_log(name)), mode=0o700, exist_ok=True)
 
         async def publish(folder: str) -> tuple[FileRef, ...]:
             return await self._publish(name, folder, emit)
@@ -110,7 +157,7 @@ class SpecWork:
     async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
         """Hand the attempt to the step's kind; its private folder is removed afterwards."""
         try:
-            return await self._kinds[self._spec.steps[name].kind].perform(prepared, attempt)
+            return await self._kinds[self._step(name).kind].perform(prepared, attempt)
         finally:
             shutil.rmtree(attempt.work_dir, ignore_errors=True)
 
@@ -133,14 +180,14 @@ class SpecWork:
 
     def retry(self, name: str) -> RetryPolicy:
         """Return how the step is retried."""
-        step = self._spec.steps[name]
+        step = self._step(name)
         if step.retry is not None:
             return step.retry if step.kind == "llm" else own_code(step.retry)
         return LLM_RETRY if step.kind == "llm" else NO_RETRY
 
     def timeout_s(self, name: str) -> float | None:
         """Return the limit of one attempt in seconds."""
-        return self._spec.steps[name].timeout_s
+        return self._step(name).timeout_s
 
     def output(self, success: Success) -> Any:
         """Return a recorded result's real output."""
@@ -152,7 +199,8 @@ class SpecWork:
         Raises:
             StepError: kind `template`.
         """
-        seen = {name: self._view(name, state) for name, s in state.steps.items() if s.success}
+        names = (name for name in self._spec.steps if name in state.steps)
+        seen = {name: self._view(name, state) for name in names if state.steps[name].success}
         values = {**self._values, "steps": seen}
         return {
             name: templates.render_value(value, values)
@@ -160,7 +208,7 @@ class SpecWork:
         }
 
     def _view(self, name: str, state: JobState) -> dict[str, Any]:
-        """Return what templates see of a step."""
+        """Return what templates see of a step; nobody may change it."""
         step = state.steps.get(name)
         if step is None or step.success is None:
             raise StepError(
@@ -168,14 +216,27 @@ class SpecWork:
                 kind=FailureKind.TEMPLATE,
                 hint="add it to the step's needs",
             )
+        known = self._views.get(name)
+        if known is not None and known[0] is step.success:
+            return known[1]
+        fan = state.fans.get(name)
+        members = [step]
+        if fan is not None:  # its files are its instances'
+            members = [state.steps[instance(name, item)] for item in fan.items]
         files = [
             {"path": file.path, "sha256": file.sha256, "size_bytes": file.size_bytes}
-            for file in step.success.files
+            for member in members
+            if member.success is not None
+            for file in member.success.files
         ]
-        return {"output": self.output(step.success), "files": files}
+        view = {"output": self.output(step.success), "files": files}
+        self._views[name] = step.success, view
+        if len(self._views) > VIEWS:
+            self._views.popitem(last=False)
+        return view
 
     async def _publish(self, name: str, folder: str, emit: Emit) -> tuple[FileRef, ...]:
-        prefix = self._spec.output_dir if self._spec.steps[name].kind != "llm" else ""
+        prefix = self._spec.output_dir if self._step(name).kind != "llm" else ""
         claim = self._claim(name)
         done = await anyio.to_thread.run_sync(
             functools.partial(publish_folder, folder, self._store, claim, prefix=prefix)
@@ -206,20 +267,40 @@ class SpecWork:
 
 def _references(step: Step) -> tuple[str, ...]:
     """Return the steps that a step's templates name beside its direct needs."""
-    sources: list[str] = [*step.env.values()]
-    stack: list[Any] = [step.with_]
+    found = _named(_templates(step)) | _named([step.for_each, step.matrix])
+    return tuple(sorted(found - set(step.needs)))
+
+
+def _passed(step: Step) -> tuple[str, ...]:
+    """Return the needs that only say which items there are: an instance depends on its own item."""
+    own = list(_texts(_templates(step)))
+    if not all(templates.names_outright(text, "steps") for text in own):
+        return ()
+    only = _named([step.for_each, step.matrix]) - _named(own)
+    return tuple(need for need in step.needs if need in only)
+
+
+def _templates(step: Step) -> list[Any]:
+    """Return what is rendered for each instance of a step."""
+    values: list[Any] = [step.env, step.with_, step.key, step.save_as]
     if step.llm is not None:
-        sources += [step.llm.prompt, step.llm.system]
-        stack.append(step.llm.options)
+        values += [step.llm.prompt, step.llm.system, step.llm.options]
+    return values
+
+
+def _named(values: list[Any]) -> set[str]:
+    """Return the steps that the templates in these values name."""
+    return {name for text in _texts(values) for name in templates.refs(text)}
+
+
+def _texts(values: list[Any]) -> Iterator[str]:
+    """Yield the texts in these values, however deep they stand."""
+    stack = list(values)
     while stack:
         value = stack.pop()
         if isinstance(value, str):
-            sources.append(value)
+            yield value
         elif isinstance(value, dict):
             stack.extend(value.values())
         elif isinstance(value, list | tuple):
             stack.extend(value)
-    found: set[str] = set()
-    for source in sources:
-        found |= templates.refs(source)
-    return tuple(sorted(found - set(step.needs)))

@@ -1,31 +1,42 @@
-"""How the beginning of a leg is written: a large graph goes to a blob, the line names it."""
+"""How events are written: a large graph goes to a blob, an instance's name is set apart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 
 from eventlog import Event
 
 from .blobs import BlobStore
-from .events import JobResumed, JobStarted
+from .events import JobResumed, JobStarted, StepExpanded
+from .instances import apart
 from .outputs import INLINE_MAX_BYTES
 
 
 def as_written(blobs: BlobStore) -> Callable[[Event], Event]:
-    """Return how events are written: as they are, but for a graph that is too large for a line.
+    """Return how events are written: as they are, but for what is too large for a line.
+
+    An instance of a fan-out is `step[item]` in memory and two members in its line.
 
     `history` undoes it when the log is read. The blob is durable before the line.
     """
 
     def written(event: Event) -> Event:
-        if not isinstance(event, JobStarted | JobResumed):
-            return event
-        encoded = msgspec.json.encode(event.data.steps)
-        if len(encoded) <= INLINE_MAX_BYTES:
-            return event
-        data = msgspec.structs.replace(event.data, steps=blobs.put(encoded))
-        return msgspec.structs.replace(event, data=data)
+        if isinstance(event, StepExpanded):
+            event = _smaller(event, "items", blobs)
+        elif isinstance(event, JobStarted | JobResumed):
+            return _smaller(event, "steps", blobs)
+        return apart(event)
 
     return written
+
+
+def _smaller(event: Any, member: str, blobs: BlobStore) -> Event:
+    """Return an event with a long list of its data in a blob."""
+    encoded = msgspec.json.encode(getattr(event.data, member))
+    if len(encoded) <= INLINE_MAX_BYTES:
+        return cast("Event", event)
+    data = msgspec.structs.replace(event.data, **{member: blobs.put(encoded)})
+    return cast("Event", msgspec.structs.replace(event, data=data))

@@ -7,6 +7,7 @@ A step:  pending -> running -> succeeded | failed
                  ^-- waiting <-/           (a failed attempt that will be retried)
          pending -> reused                 (its earlier success still holds)
          pending -> skipped                (it will not be run in this leg)
+         pending -> expanded -> succeeded  (a group: its instances are steps, see `fan`)
 
 `evolve` updates the state in place and returns it, so that a fold over 100,000 steps is linear:
 never use a state that was folded further. The ready set is part of the state, so that neither
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +29,9 @@ from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
 
 from . import events as ev
 from . import money
+from .fan import Fan, anew, expanded, settled
 from .graph import Graph
+from .instances import base_of, instance
 from .status import DONE, JobStatus, StepState, StepStatus, Success, Totals
 
 
@@ -43,6 +47,8 @@ class JobState(msgspec.Struct, kw_only=True):
         past: successes of earlier legs that no step of this leg has taken over, by name.
         former: what is known of steps of earlier legs that are none of this leg, by name.
         gone: names in `past` that are no steps any more, by key (a step may be renamed).
+        fans: the groups of this leg that were expanded, by name.
+        once: instances in `past`, by the name of their group, until that is expanded.
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
         published: which step wrote which path below outputs/.
         failures: of this leg.
@@ -67,6 +73,8 @@ class JobState(msgspec.Struct, kw_only=True):
     past: dict[str, Success] = msgspec.field(default_factory=dict)
     former: dict[str, StepState] = msgspec.field(default_factory=dict)
     gone: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    fans: dict[str, Fan] = msgspec.field(default_factory=dict)
+    once: dict[str, list[str]] = msgspec.field(default_factory=dict)
     cut_off: dict[str, int] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
@@ -79,9 +87,17 @@ class JobState(msgspec.Struct, kw_only=True):
         """Return a step's state; a name that no leg declared gets one, as old logs need."""
         found = self.steps.get(name)
         if found is None:
-            found = self.steps[name] = _anew(self.former.pop(name, None))
+            found = self.steps[name] = anew(self.former.pop(name, None))
             self.open_steps += 1
         return found
+
+    def names(self) -> Iterator[str]:
+        """Yield the steps in the order of the spec, a group's instances after it."""
+        for name in self.graph.ids:
+            yield name
+            fan = self.fans.get(name)
+            if fan is not None:
+                yield from (instance(name, item) for item in fan.items)
 
     def moved(self, seq: int, event: Any, by: int) -> None:
         """Take in that `event`, folded as `seq`, got a seq that is higher by `by`."""
@@ -134,6 +150,8 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             _end(state, JobStatus.FAILED, data, record.ts)
         case ev.JobCancelled(data=data):
             _end(state, JobStatus.CANCELLED, data, record.ts)
+        case ev.StepExpanded(step=name, data=data):
+            expanded(state, name, data)
         case ev.StepInterrupted(step=name):
             _step_interrupted(state, name)
         case ev.StepInvalidated(step=name, data=data):
@@ -172,18 +190,6 @@ def seconds_between(start: str, end: str) -> float:
     return max(passed.total_seconds(), 0.0)
 
 
-def _anew(earlier: StepState | None) -> StepState:
-    """Return a step's state at the start of a leg: what counts over all legs is kept."""
-    if earlier is None:
-        return StepState()
-    return StepState(
-        attempt=earlier.attempt,
-        interrupted=earlier.interrupted,
-        work_s=earlier.work_s,
-        kind=earlier.kind,
-    )
-
-
 def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
     before: dict[str, StepState] = {}
@@ -202,17 +208,22 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.finished_at, state.legs = "", state.legs + 1
     state.graph = graph = Graph(data.steps)
     state.steps, state.ready, state.retries, state.failures = {}, OrderedDict(), [], []
-    state.running = {}
+    state.running, state.fans, state.once = {}, {}, {}
     state.open_steps = len(graph.ids)
     for name in graph.ids:
-        step = state.steps[name] = _anew(before.pop(name, None))
+        step = state.steps[name] = anew(before.pop(name, None))
         step.kind, step.unmet = graph.steps[name].kind, len(graph.needs[name])
         if not step.unmet:
             state.ready[name] = None
     state.former = before
     state.gone = {}
     for name, success in state.past.items():
-        if name not in state.steps and success.key:
+        if name in state.steps or not success.key:
+            continue
+        group = graph.steps.get(base_of(name)) if "[" in name else None
+        if group is not None and group.each:
+            state.once.setdefault(group.id, []).append(name)
+        else:
             state.gone.setdefault(success.key, []).append(name)
 
 
@@ -279,6 +290,9 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> Non
         _wait_no_more(state, name)
     step.status, step.fault = StepStatus.FAILED, data
     _worked(state, step, data.duration_s, ts)
+    if "[" in name and settled(state, name, failed=True):
+        state.open_steps -= 1  # nothing waits for it any more
+        return
     state.failures.append(
         ev.Failure(
             step=name,
@@ -299,10 +313,14 @@ def _step_retrying(state: JobState, name: str, data: ev.StepFault, ts: str, at_s
 
 
 def _step_interrupted(state: JobState, name: str) -> None:
-    step = state.step(name)
-    step.interrupted += 1
     state.cut_off.pop(name, None)
     state.running.pop(name, None)
+    # An instance is no step of this leg before its group is expanded, nor is a step that left
+    # the spec.
+    step = state.steps.get(name) or state.former.get(name)
+    if step is None:
+        return
+    step.interrupted += 1
     if step.status is StepStatus.RUNNING:
         step.status = StepStatus.INTERRUPTED
 
@@ -340,6 +358,9 @@ def _done(state: JobState, name: str, status: StepStatus, success: Success) -> N
     if already:
         return
     state.open_steps -= 1
+    if "[" in name:
+        settled(state, name)
+        return
     for dependent in state.graph.dependents.get(name, ()):
         waiting = state.steps[dependent]
         waiting.unmet -= 1

@@ -28,6 +28,7 @@ class StepStatus(enum.StrEnum):
     PENDING = "pending"
     RUNNING = "started"
     WAITING = "waiting"
+    EXPANDED = "expanded"
     SUCCEEDED = "succeeded"
     REUSED = "reused"
     FAILED = "failed"

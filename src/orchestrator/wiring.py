@@ -166,6 +166,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 work,
                 Policy(concurrency=spec.concurrency, keep_going=options.keep_going),
                 timeout_s=spec.timeout_s,
+                fans=work,
             )
             if options.signals:
                 await signals.drive(runner, started, options.warn)
@@ -224,7 +225,8 @@ def _sure_calls(spec: Spec, before: JobState | None, options: Options) -> set[st
     One that has succeeded will most likely be skipped, and one that a job keeps an answer of
     may be answered from the cache: neither needs a key then.
     """
-    names = {name for name, step in spec.steps.items() if step.llm is not None}
+    # How many calls a group makes, if any, is not known before its items are.
+    names = {n for n, step in spec.steps.items() if step.llm is not None and not step.each}
     if before is not None:
         names -= {name for name, step in before.steps.items() if step.status in DONE}
     match options.cache:
@@ -363,7 +365,7 @@ def _result(folder: RunFolder, state: JobState, runner: Runner, work: SpecWork) 
     steps = {
         name: work.output(step.success)
         for name, step in state.steps.items()
-        if step.success is not None and step.status in DONE
+        if step.success is not None and step.status in DONE and "[" not in name
     }
     return JobResult(
         job_id=folder.job_id,

@@ -7,9 +7,39 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from .retry import RetryPolicy
 from .state import JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result
+
+
+class Expansion(msgspec.Struct, frozen=True, kw_only=True):
+    """The items of a group: an identity for each, in order, and how the group runs them."""
+
+    items: tuple[str, ...]
+    max_parallel: int = 0
+    max_failures: int = 0
+
+
+class Fans(Protocol):
+    """What a job with `for_each` or `matrix` can do beside: open its groups, and close them."""
+
+    def expand(self, name: str, state: JobState) -> Expansion:
+        """Return the items of a group whose needs are met.
+
+        Raises:
+            StepError: they can't be had.
+        """
+        ...
+
+    def gather(self, name: str, state: JobState) -> Result:
+        """Return the outputs of a group's instances in order, null for one that failed.
+
+        Raises:
+            StepError: more of them failed than the group bears.
+        """
+        ...
 
 
 class Work(Protocol):

@@ -15,6 +15,9 @@ WIDE = {"a": (), "b": (), "c": (), "d": ()}
 
 
 def declared(steps):
+    """Return what a leg sets out to do: of a map of needs, or of declarations."""
+    if isinstance(steps, tuple):
+        return ev.Started(project="p", steps=steps)
     return ev.Started(
         project="p",
         steps=tuple(ev.StepDecl(id=name, kind="t", needs=needs) for name, needs in steps.items()),

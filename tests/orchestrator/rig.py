@@ -185,7 +185,9 @@ class Rig:
     async def _main(self):
         state = state_of(self.log)
         journal = Journal(self.log, state, written=self.written, **self.clocks)
-        self.runner = Runner(journal, self.script, self.policy, timeout_s=self.timeout_s)
+        self.runner = Runner(
+            journal, self.script, self.policy, timeout_s=self.timeout_s, fans=self.script
+        )
         begun = anyio.current_time()
         try:
             if self.meanwhile is None:

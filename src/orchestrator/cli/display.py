@@ -9,6 +9,7 @@ from eventlog.table import visible
 
 from .. import events as ev
 from ..folder import RunFolder
+from ..instances import apart
 from ..money import dollars
 from ..state import JobState, StepStatus, Totals
 from . import out
@@ -41,6 +42,11 @@ class Plain:
                 self._how.setdefault(step, []).extend(
                     filter(None, (_model(data.provider, data.model), _tokens(data)))
                 )
+            case ev.StepExpanded(step=step, data=ev.Expanded(items=tuple(items))):
+                self._total += len(items)
+                self._how[step] = [out.count(len(items), "item")]
+            case ev.StepSucceeded(step=step, data=end) if not end.attempt:
+                self._line("ok", "green", step, self._how.pop(step, []))
             case ev.StepSucceeded(step=step, data=end):
                 how = self._how.pop(step, [])
                 self._line("ok", "green", step, [out.seconds(end.duration_s), *how])
@@ -92,7 +98,7 @@ class Json:
 
 
 def _members(event: Event) -> dict[str, object]:
-    return dict(msgspec.json.decode(msgspec.json.encode(event)))
+    return dict(msgspec.json.decode(msgspec.json.encode(apart(event))))
 
 
 def _model(provider: str, model: str) -> str:

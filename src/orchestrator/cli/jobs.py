@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections import deque
 from typing import Any
@@ -124,7 +125,7 @@ def _print_job(folder: RunFolder, document: dict[str, Any], totals: Totals) -> N
     if document["status"] in ("failed", "cancelled", "interrupted"):
         out.talk(f"go on: orch resume {last}")
     elif document["steps"]:
-        out.talk(f"next: orch show {last} {document['steps'][-1]['step']}")
+        out.talk(f"next: orch show {last} {shlex.quote(document['steps'][-1]['step'])}")
 
 
 def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def _print_step(document: dict[str, Any]) -> None:
     if text is not None:
         out.data("")
         out.data(visible(str(text), keep=TEXT))
-    out.talk(f"next: orch logs {document['job_id']} {document['step']}")
+    out.talk(f"next: orch logs {document['job_id']} {shlex.quote(document['step'])}")
 
 
 def print_logs(runs_dir: str, ref: str, step: str) -> None:

@@ -127,7 +127,13 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
         for line in closing_lines(result.state, before):
             out.talk(line)
     if as_json:
-        out.document({**manifest(result.state), "exit_code": result.exit_code})
+        out.document(
+            {
+                **manifest(result.state),
+                "outputs": result.outputs,
+                "exit_code": result.exit_code,
+            }
+        )
     elif display != "json":
         out.data(f"Job: {result.job_id}, Status: {result.status}")
     if display != "none":

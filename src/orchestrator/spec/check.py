@@ -35,6 +35,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..graph import find_cycles, show_cycle
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
+from ..templates import is_template
+from .each import given_names
 from .model import DEFAULT_MODELS, DEFAULT_PROVIDER, InputType, clean_model, fits
 from .references import OPTIONAL, Names, Place, check_template, check_value
 from .shape import INPUT, TOP, read_fields
@@ -231,9 +233,14 @@ def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) 
         llm = step.get("llm", {})
         for key in ("system", "prompt"):
             where = (*path, "llm", key)
-            place = Place(where, name, step.get("with", {}), checker.files.get(where, ""))
+            place = Place(
+                where, name, step.get("with", {}), checker.files.get(where, ""), given_names(step)
+            )
             check_template(doc, llm.get(key, ""), place, names)
-        for key in ("with", "env"):
+        for key in ("with", "env", "key", "save_as"):
+            place = Place((*path, key), name, item=given_names(step))
+            check_value(doc, step.get(key, {}), place, names)
+        for key in ("for_each", "matrix"):
             check_value(doc, step.get(key, {}), Place((*path, key), name), names)
     check_value(doc, spec.get("outputs", {}), Place(("outputs",), None), names)
 
@@ -264,7 +271,7 @@ def _same_files(doc: Document, steps: dict[str, Any]) -> None:
     folders: dict[str, str] = {}
     for name, step in steps.items():
         path = step.get("save_as", "")
-        if not path:
+        if not path or is_template(path):
             continue
         # Some file systems take A and a for the same.
         folded = unicodedata.normalize("NFC", path).casefold()

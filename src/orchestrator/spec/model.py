@@ -25,6 +25,8 @@ EXAMPLE_MODELS = {
 
 IDLE_TIMEOUT_S = 120.0
 MAX_CONCURRENCY = 1000
+DEFAULT_MAX_ITEMS = 10_000
+MAX_ITEMS = 100_000
 MAX_TIMEOUT_S = 30 * 24 * 3600.0
 
 
@@ -72,6 +74,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             `Spec.attachments`).
         save_as: where an llm step's text is published: relative to outputs/, with `output_dir`
             already in it; empty for nowhere.
+        for_each: a list, or the template of one, in whose items the step is run; None for once.
+        matrix: name to a list or the template of one: the step is run for each combination, but
+            those under `exclude`, and for those under `include`.
+        key: template of an item's identity; empty for the item itself.
+        max_parallel: instances that are under way at once; 0 for no limit but the job's.
+        max_failures: instances that may fail before the step does.
+        max_items: of a list; more is an error.
         timeout_s: of one attempt; None for no limit.
         retry: None for the default of the step's kind.
     """
@@ -86,9 +95,20 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cwd: str = ""
     files: tuple[str, ...] = ()
     save_as: str = ""
+    for_each: Any = None
+    matrix: dict[str, Any] | None = None
+    key: str = ""
+    max_parallel: int = 0
+    max_failures: int = 0
+    max_items: int = DEFAULT_MAX_ITEMS
     timeout_s: float | None = None
     retry: RetryPolicy | None = None
     description: str = ""
+
+    @property
+    def each(self) -> bool:
+        """Whether it is a group of instances."""
+        return self.for_each is not None or self.matrix is not None
 
     @property
     def kind(self) -> str:
@@ -166,7 +186,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def decls(self) -> tuple[StepDecl, ...]:
         """The steps as the graph knows them."""
         return tuple(
-            StepDecl(id=step.name, kind=step.kind, needs=step.needs) for step in self.steps.values()
+            StepDecl(id=step.name, kind=step.kind, needs=step.needs, each=step.each)
+            for step in self.steps.values()
         )
 
     @property

@@ -39,12 +39,14 @@ class Place(NamedTuple):
         step: whose needs it can use; None for all steps (a job's outputs).
         given: the keys of the step's `with`, or None where there is no `with`.
         file: the file it was read from, if it does not stand in the spec itself.
+        item: what a step that runs for each item can name of it: name to members, None for any.
     """
 
     path: Path
     step: str | None
     given: Collection[str] | None = None
     file: str = ""
+    item: Mapping[str, Collection[str] | None] = {}
 
 
 OPTIONAL = ("name", "description", "task_description", "model")
@@ -73,14 +75,16 @@ def check_template(doc: Document, source: str, place: Place, names: Names) -> No
         note("ORC125", f"bad template: {fault.message}", fault.text, fault.hint)
     if faults:
         return
-    top = names.top if place.given is None else names.top | {"with"}
+    top = names.top | place.item.keys()
+    if place.given is not None:
+        top |= {"with"}
     for name in sorted(templates.names(source) - top):
         note("ORC126", f"the template uses `{name}`, which is not there", name, _hint(name, names))
     for reference in templates.references_to(source, "steps"):
         _check_step(note, reference, place, names)
-    members = {"inputs": names.inputs, "env": names.env, "with": place.given or ()}
+    members = {"inputs": names.inputs, "env": names.env, "with": place.given or (), **place.item}
     for root, known in members.items():
-        if root not in top:
+        if root not in top or known is None:
             continue
         for name, text in templates.references_to(source, root):
             if name not in known:
@@ -124,6 +128,8 @@ def _hint(name: str, names: Names) -> str:
         return f"did you mean `inputs.{name}`?"
     if name in OPTIONAL:
         return f"set `{name}:` in the spec"
+    if name in ("item", "matrix"):
+        return f"`{name}` is there in a step with `{'for_each' if name == 'item' else 'matrix'}`"
     if name == "with":
         return "`with` is there in the prompts of an llm step"
     return did_you_mean(name, names.top) or f"there are {', '.join(sorted(names.top))}"

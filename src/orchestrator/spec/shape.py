@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FailureKind
 from ..suggest import did_you_mean
+from ..templates import is_expression
 from ..templates.data import json_type
-from .model import MAX_CONCURRENCY, MAX_TIMEOUT_S
+from .model import MAX_CONCURRENCY, MAX_ITEMS, MAX_TIMEOUT_S
 
 if TYPE_CHECKING:
     from .yamldoc import Document, Path
@@ -56,6 +57,12 @@ STEP = {
     "cwd": TEXT,
     "files": Field("texts"),
     "save_as": TEXT,
+    "for_each": Field("list or template"),
+    "matrix": MAP,
+    "key": TEXT,
+    "max_parallel": Field("integer", 1, MAX_CONCURRENCY),
+    "max_failures": Field("integer", 0, MAX_ITEMS),
+    "max_items": Field("integer", 1, MAX_ITEMS),
     "timeout_s": TIMEOUT,
     "retry": MAP,
     "description": TEXT,
@@ -90,7 +97,13 @@ INPUT = {
 RETRY_ON = tuple(
     kind.value
     for kind in FailureKind
-    if kind not in (FailureKind.CANCELLED, FailureKind.BUDGET, FailureKind.CACHE_MISS)
+    if kind
+    not in (
+        FailureKind.CANCELLED,
+        FailureKind.BUDGET,
+        FailureKind.CACHE_MISS,
+        FailureKind.ITEMS,
+    )
 )
 
 LATER = frozenset(
@@ -98,8 +111,6 @@ LATER = frozenset(
         "approve",
         "cache",
         "workflow",
-        "matrix",
-        "for_each",
         "if",
         "finally",
         "continue_on_error",
@@ -122,6 +133,9 @@ _MEANT = {
     **dict.fromkeys(("user", "message", "content"), "prompt"),
     **dict.fromkeys(("working_directory", "workdir", "working_dir"), "cwd"),
     **dict.fromkeys(("function", "callable"), "python"),
+    **dict.fromkeys(("foreach", "forEach", "with_items", "loop", "map_over"), "for_each"),
+    "max_concurrency": "max_parallel",
+    "max-parallel": "max_parallel",
     "title": "name",
     "vars": "inputs",
     "variables": "inputs",
@@ -143,6 +157,7 @@ _WANTED = {
     "integer": "an integer",
     "number": "a number",
     "boolean": "true or false",
+    "list or template": "a list, or the template of one",
 }
 
 
@@ -187,6 +202,7 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         "integer": isinstance(item, int) and not isinstance(item, bool),
         "number": isinstance(item, int | float) and not isinstance(item, bool),
         "boolean": isinstance(item, bool),
+        "list or template": isinstance(item, list) or is_expression(item),
     }[field.type]
     if not fits:
         wrong_type(doc, where, f"`{key}`", item, field.type)
@@ -220,6 +236,8 @@ def wrong_type(doc: Document, where: Path, what: str, item: Any, wanted: str) ->
         hint = "write a plain number, without quotes or a unit"
     elif wanted == "boolean" and isinstance(item, str):
         hint = "write true or false, without quotes"
+    elif wanted == "list or template" and isinstance(item, str):
+        hint = "write one single `{{ expression }}`, with nothing around it"
     elif where == ("steps",):
         hint = "write `name:` and the step's keys below it, one step after the other"
     elif where[-1] == "llm":

@@ -10,6 +10,8 @@ from ..providers import NAMES, check_model
 from ..retry import RetryPolicy
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
+from ..templates import is_template
+from .each import check_each
 from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model
 from .shape import LLM, RETRY, RETRY_ON, STEP, read_fields, wrong_type
 
@@ -92,6 +94,7 @@ class StepCheck:
         step["needs"] = self._needs(path, name, step.get("needs", []))
         if "env" in step:
             step["env"] = check_env(doc, (*path, "env"), step["env"])
+        check_each(doc, path, step)
         if "retry" in step:
             step["retry"] = self._retry((*path, "retry"), step["retry"])
         if "save_as" in step:
@@ -200,11 +203,9 @@ class StepCheck:
         return None
 
     def _save_as(self, where: Path, path: str) -> str:
-        if "{{" in path or "{%" in path:
-            message = "a template in `save_as` is not supported yet"
-            self.doc.problem("ORC113", message, self.doc.at(where), "write a plain path")
-            return ""
         whole = "/".join(filter(None, (self.defaults.output_dir, path.removeprefix("./"))))
+        if is_template(path):
+            return whole  # checked once it is rendered
         try:
             components(path.removeprefix("./"))
             components(whole)

@@ -33,6 +33,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
             a changed key can be explained by the name of the part that changed.
         params: what `perform` wants to be given; never stored.
         reusable: False for an attempt that must never be skipped, whatever its key says.
+        passed: needs whose outputs do not count for the key: they only said which items there are.
         abandons: True if a timeout can't end the attempt (a thread), only stop waiting for it.
     """
 
@@ -40,6 +41,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     params: Any = None
     reusable: bool = True
     abandons: bool = False
+    passed: tuple[str, ...] = ()
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import unicodedata
@@ -14,6 +15,7 @@ from typing import Any
 
 from .. import templates
 from ..errors import FailureKind, StepError
+from ..instances import base_of, item_of
 from .base import Attempt, Scope
 
 MAX_VARIABLE_BYTES = 128 << 10
@@ -72,7 +74,8 @@ def environ_of(attempt: Attempt, own: dict[str, str]) -> dict[str, str]:
         **own,
         "ORCH_OUTPUTS": attempt.work_dir,
         "ORCH_JOB_ID": attempt.job_id,
-        "ORCH_STEP": attempt.step,
+        "ORCH_STEP": base_of(attempt.step),
+        **({"ORCH_ITEM": item} if (item := item_of(attempt.step)) else {}),
         "ORCH_ATTEMPT": str(attempt.number),
         "ORCH_IDEMPOTENCY_KEY": attempt.idempotency_key,
     }
@@ -155,4 +158,4 @@ def how_it_ended(exit_code: int) -> str:
 
 def log_command(attempt: Attempt) -> str:
     """Return the command that prints what a step said; unlike a path, it survives a copy."""
-    return f"orch logs {attempt.job_id} {attempt.step}"
+    return f"orch logs {attempt.job_id} {shlex.quote(attempt.step)}"

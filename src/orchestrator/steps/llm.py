@@ -33,10 +33,11 @@ from ..events import (
     LLMRequest,
     LLMResponse,
 )
+from ..instances import base_of
 from ..money import dollars
 from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
-from ..safepath import components
+from ..safepath import UnsafePath, components
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -103,6 +104,7 @@ class LLMStep:
                 text = templates.render(source, values, place=f"step {scope.step}, {role} prompt")
                 messages.append(Message(role, text if isinstance(text, str) else _text(text)))
         options = templates.render_value(llm.options, values)
+        save_as = _path(step.save_as, values, f"steps.{base_of(scope.step)}.save_as")
         provider = self._connect(llm.provider, llm.base_url)
         request = Request(
             model=llm.model,
@@ -114,12 +116,12 @@ class LLMStep:
         )
         call = describe(provider, request)
         return Prepared(
-            parts={**call.components, "save_as": step.save_as},
+            parts={**call.components, "save_as": save_as},
             params=_Params(
                 request=request,
                 call=call,
                 provider=provider,
-                save_as=step.save_as,
+                save_as=save_as,
                 idle_timeout_s=llm.idle_timeout_s,
             ),
         )
@@ -321,6 +323,18 @@ def _output(reply: Reply, request: Request) -> dict[str, Any]:
     if not reply.complete:
         output["stop_reason"] = reply.stop_reason
     return output
+
+
+def _path(source: str, values: dict[str, Any], place: str) -> str:
+    """Return where the answer is published, rendered and found to be inside outputs/."""
+    path = templates.render_text(source, values, place=place)
+    if path != source:
+        try:
+            components(path)
+        except UnsafePath as error:
+            message = f"`{path[:200]}` must be a path inside outputs/: {error.reason}"
+            raise StepError(message, kind=FailureKind.TEMPLATE, place=place) from error
+    return path
 
 
 def _save(text: str, folder: str, save_as: str) -> None:

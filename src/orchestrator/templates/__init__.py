@@ -70,9 +70,27 @@ def refs(source: str) -> set[str]:
     return {reference.name for reference in references_to(source, "steps")}
 
 
+def names_outright(source: str, root: str) -> bool:
+    """Tell whether every use of a top-level name says which member it means."""
+    return references(_analyse(source).tags, root)[1]
+
+
 def is_template(source: str) -> bool:
     """Tell whether a text has anything to render."""
     return "{{" in source or "{%" in source or "{#" in source
+
+
+def is_expression(value: Any) -> bool:
+    """Tell whether a value is one single `{{ expression }}`, which keeps its type."""
+    if not isinstance(value, str) or not is_template(value):
+        return False
+    return _is_single(value, scan(value))
+
+
+def _is_single(source: str, tags: list[Tag]) -> bool:
+    if len(tags) != 1 or tags[0].opener != "{{":
+        return False
+    return (tags[0].start, tags[0].end) == (0, len(source))
 
 
 def render(source: str, values: Mapping[str, Any], *, place: str = "") -> Any:
@@ -89,7 +107,7 @@ def render(source: str, values: Mapping[str, Any], *, place: str = "") -> Any:
     if not is_template(source):
         return source
     tags = _sound(source, place).tags
-    if len(tags) != 1 or tags[0].opener != "{{" or (tags[0].start, tags[0].end) != (0, len(source)):
+    if not _is_single(source, tags):
         return render_text(source, values, place=place)
     path = path_of(tags[0])
     if path is not None:

@@ -1,0 +1,110 @@
+"""`for_each` and `matrix` through the command line, as a user writes them."""
+
+import json
+
+from userkit import User, events
+
+JOB = """
+    project: fan
+    inputs:
+      tone: {default: kind}
+    steps:
+      list:
+        run: cat items.json
+      items:
+        needs: [list]
+        python: parts:parse
+        with: {text: "{{ steps.list.output.text }}"}
+      square:
+        needs: [items]
+        for_each: "{{ steps.items.output }}"
+        key: "{{ item.id }}"
+        max_parallel: 2
+        run: echo ran >> "ran-$ORCH_ITEM"; echo "$N$N" > "$ORCH_OUTPUTS/$ORCH_ITEM.txt"; echo "$N"
+        env: {N: "{{ item.n }}"}
+      say:
+        needs: [square]
+        matrix:
+          lang: [en, de]
+          tone: ["{{ inputs.tone }}", plain]
+          exclude: [{lang: de, tone: plain}]
+        llm:
+          prompt: "{{ matrix.tone }} {{ matrix.lang }}: {{ steps.square.output[0].text }}"
+        save_as: "say/{{ matrix.lang }}-{{ matrix.tone }}.md"
+    outputs:
+      numbers: "{{ steps.square.output }}"
+      files: "{{ steps.square.files }}"
+"""
+
+
+def user_of(folder, items):
+    user = User(folder)
+    user.write("job.yaml", JOB)
+    user.write("parts.py", "import json\n\ndef parse(text):\n    return json.loads(text)\n")
+    user.write("items.json", json.dumps(items))
+    return user
+
+
+def ran(user):
+    return {path.name: path.read_text().count("ran") for path in user.home.glob("ran-*")}
+
+
+def test_each_item_is_a_step_of_its_own_with_its_files_and_its_log(tmp_path):
+    user = user_of(tmp_path, [{"id": "x", "n": 1}, {"id": "y", "n": 2}, {"id": "z", "n": 3}])
+    done = user.orch("run", "job.yaml", "--json")
+    outputs = done.json["outputs"]
+    assert [item["text"] for item in outputs["numbers"]] == ["1", "2", "3"]
+    assert [file["path"] for file in outputs["files"]] == ["x.txt", "y.txt", "z.txt"]
+    (job,) = user.jobs()
+    said = sorted(path.name for path in (job / "outputs" / "say").iterdir())
+    assert said == ["de-kind.md", "en-kind.md", "en-plain.md"]
+    assert sorted(
+        e["item"] for e in events(job, "step.succeeded") if e["step"] == "square" and e.get("item")
+    ) == [
+        "x",
+        "y",
+        "z",
+    ]
+    shown = user.orch("show", "latest", "square[y]", "--json").json
+    assert shown["output"]["text"] == "2"
+    assert user.orch("logs", "latest", "square[y]").out.strip() == "2"
+
+
+def test_only_items_that_are_new_or_changed_run_again(tmp_path):
+    user = user_of(tmp_path, [{"id": "x", "n": 1}, {"id": "y", "n": 2}, {"id": "z", "n": 3}])
+    user.orch("run", "job.yaml")
+    text = user.home.joinpath("job.yaml").read_text()
+    items = [{"id": "w", "n": 9}, {"id": "z", "n": 3}, {"id": "x", "n": 1}, {"id": "y", "n": 5}]
+    user.home.joinpath("items.json").write_text(json.dumps(items))
+    user.home.joinpath("job.yaml").write_text(text.replace("cat items.json", "cat ./items.json"))
+    done = user.orch("run", "job.yaml", "--resume", "--json")
+    assert ran(user) == {"ran-x": 1, "ran-y": 2, "ran-z": 1, "ran-w": 1}
+    assert [item["text"] for item in done.json["outputs"]["numbers"]] == ["9", "3", "1", "5"]
+
+
+def test_a_group_that_fails_says_which_item_and_goes_on_from_there(tmp_path):
+    user = user_of(tmp_path, [{"id": "x", "n": 1}, {"id": "y", "n": 2}])
+    bad = user.home.joinpath("job.yaml").read_text()
+    user.write("job.yaml", bad.replace('echo "$N"\n', 'echo "$N"; test ! -e fail-$ORCH_ITEM\n'))
+    user.write("fail-y", "")
+    done = user.orch("run", "job.yaml", "--keep-going", code=1)
+    assert "square[y]" in done.err
+    assert "1 of 2 items failed" in done.err
+    user.home.joinpath("fail-y").unlink()
+    user.orch("run", "job.yaml", "--resume")
+    assert ran(user) == {"ran-x": 1, "ran-y": 2}
+
+
+def test_a_list_that_is_none_is_told_with_the_step(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        """
+        project: p
+        steps:
+          a: {run: echo hello}
+          b: {needs: [a], for_each: "{{ steps.a.output.text }}", run: "true"}
+        """,
+    )
+    done = user.orch("run", "job.yaml", code=1)
+    assert "`for_each` must be a list, and is" in done.err
