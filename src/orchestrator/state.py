@@ -28,7 +28,7 @@ import msgspec
 from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
 
 from . import events as ev
-from . import money
+from . import tally
 from .fan import Fan, anew, expanded, settled
 from .graph import Graph
 from .instances import base_of, instance
@@ -158,14 +158,8 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             state.past.pop(name, None)
         case ev.FileWritten(step=name, data=data):
             state.published[data.path] = name
-        case ev.LLMResponse(data=data):
-            _answered(state.totals, data)
-        case ev.CacheHit(data=data):
-            state.totals.hits += 1
-            state.totals.simulated_hits += data.simulated
-            state.totals.saved_usd = money.add(state.totals.saved_usd, money.amount(data.saved_usd))
-        case ev.CacheMiss():
-            state.totals.misses += 1
+        case ev.LLMResponse() | ev.CacheHit() | ev.CacheMiss():
+            tally.count(state.totals, record.event)
         case LogRecovered():
             state.recovered += 1
         case UnknownEvent():
@@ -366,20 +360,6 @@ def _done(state: JobState, name: str, status: StepStatus, success: Success) -> N
         waiting.unmet -= 1
         if waiting.unmet == 0 and waiting.status is StepStatus.PENDING:
             state.ready[dependent] = None
-
-
-def _answered(totals: Totals, data: ev.Answered) -> None:
-    totals.calls += 1
-    totals.llm_s += data.duration_s
-    totals.simulated += data.simulated
-    totals.failed_calls += data.success is False
-    cost = money.amount(data.cost_usd)
-    totals.cost_usd = money.add(totals.cost_usd, cost)
-    totals.unpriced += cost is None and data.success is True and not data.simulated
-    if data.tokens_in is not None:
-        totals.tokens_in = (totals.tokens_in or 0) + data.tokens_in
-    if data.tokens_out is not None:
-        totals.tokens_out = (totals.tokens_out or 0) + data.tokens_out
 
 
 __all__ = [

@@ -14,7 +14,7 @@ PURE = {
     "eventlog": ["codec", "projection", "recover", "sealer", "upcast"],
     "orchestrator": [
         *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state", "status"),
-        *("money", "suggest"),
+        *("fan", "instances", "money", "suggest", "tally"),
     ],
 }
 

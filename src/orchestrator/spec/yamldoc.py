@@ -208,6 +208,9 @@ class _Builder:
             self._syntax(str(error).split("\n", 1)[0], 0)
 
     def _syntax(self, message: str, index: int) -> None:
+        if "maximum nesting depth" in message:  # newer parsers have a limit of their own
+            self._too_deep(index)
+            return
         hint = ""
         if self._doc.text[index : index + 1] == "\t":
             hint = "indent with spaces, not tabs"
@@ -259,10 +262,13 @@ class _Builder:
             self._doc.problem("ORC109", str(error), self._doc.span(start, end), hint)
             return None
 
+    def _too_deep(self, index: int) -> None:
+        message = f"nested more than {MAX_DEPTH} deep"
+        self._doc.problem("ORC108", message, self._doc.span(index, index + 1))
+
     def _open(self, value: list[Any] | dict[str, Any], start: int) -> bool:
         if len(self._stack) >= MAX_DEPTH:
-            message = f"nested more than {MAX_DEPTH} deep"
-            self._doc.problem("ORC108", message, self._doc.span(start, start + 1))
+            self._too_deep(start)
             return False
         path = self._put(value, start, start + 1)
         self._stack.append(_Open(value, path, start))
