@@ -47,7 +47,7 @@ async def carry_out(
     Whatever the step raises becomes an outcome; only a cancellation from outside passes through.
     """
     started_s = monotonic()
-    limit_s = launch.attempt.timeout_s
+    limit_s = None if launch.prepared.limits_itself else launch.attempt.timeout_s
     scope = None if limit_s is None else anyio.move_on_after(limit_s)
     try:
         with scope or _NO_LIMIT:

@@ -156,7 +156,11 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call of a model that is about to be made; its request's blob is durable by its end."""
+    """A call of a model that is about to be made; its request's blob is durable by its end.
+
+    `waited_s` passed before it, in no way its work, for want of what `waited_for` names:
+    `concurrency`, `rate`, `breaker` or `retry_after`.
+    """
 
     provider: str = ""
     model: str = ""
@@ -164,6 +168,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 0
     base_url: str = ""
     request: BlobRef | None = None
+    waited_s: float | None = None
+    waited_for: str = ""
     simulated: bool = False
 
 

@@ -287,6 +287,7 @@ def _kinds(
     price_table: prices.PriceTable,
     options: Options,
 ) -> dict[str, StepKind]:
+    from .providers.gate import Gates
     from .steps.llm import LLMStep
     from .steps.python import PythonStep
     from .steps.shell import ShellStep
@@ -298,6 +299,7 @@ def _kinds(
             blobs.put,
             spec.project,
             prices=price_table,
+            gates=Gates(spec.limits.providers, options.warn),
             report=options.progress,
         ),
         "python": PythonStep(),

@@ -37,6 +37,7 @@ from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
 from ..templates import is_template
 from .each import given_names
+from .limits import check_limits
 from .model import DEFAULT_MODELS, DEFAULT_PROVIDER, InputType, clean_model, fits
 from .references import OPTIONAL, Names, Place, check_template, check_value
 from .shape import INPUT, TOP, read_fields
@@ -88,6 +89,8 @@ def check_spec(
     _target(doc, spec, provider)
     if "env" in spec:
         spec["env"] = _plain_env(doc, spec["env"])
+    if "limits" in spec:
+        spec["limits"] = check_limits(doc, ("limits",), spec["limits"])
     spec["inputs"] = _inputs(doc, spec.get("inputs", {}))
     spec["output_dir"] = _output_dir(doc, spec.get("output_dir", ""))
     if "steps" not in doc.value:

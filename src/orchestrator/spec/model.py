@@ -8,6 +8,7 @@ import msgspec
 
 from ..errors import UsageError
 from ..events import StepDecl
+from ..providers.limits import ProviderLimits
 from ..retry import RetryPolicy
 
 InputType = Literal["string", "number", "integer", "boolean", "array", "object"]
@@ -145,6 +146,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
 
 
+class SpecLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a job may take.
+
+    Attributes:
+        providers: by name.
+    """
+
+    providers: dict[str, ProviderLimits] = {}
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job, as its user wrote it.
 
@@ -174,6 +185,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeout_s: float | None = None
     output_dir: str = ""
     env: dict[str, str] = {}
+    limits: SpecLimits = SpecLimits()
     inputs: dict[str, Input] = {}
     steps: dict[str, Step] = {}
     outputs: dict[str, Any] = {}

@@ -43,6 +43,7 @@ TOP = {
     "timeout_s": TIMEOUT,
     "output_dir": TEXT,
     "env": MAP,
+    "limits": MAP,
     "inputs": MAP,
     "steps": MAP,
     "outputs": MAP,
@@ -79,6 +80,15 @@ LLM = {
     "stream": Field("boolean"),
     "idle_timeout_s": TIMEOUT,
 }
+LIMITS = {
+    "providers": MAP,
+}
+MODEL_LIMITS = {
+    "concurrency": Field("integer", 1, MAX_CONCURRENCY),
+    "requests_per_minute": Field("integer", 1, 1_000_000),
+    "tokens_per_minute": Field("integer", 1, 10_000_000_000),
+}
+PROVIDER_LIMITS = {**MODEL_LIMITS, "models": MAP}
 RETRY = {
     "max_attempts": Field("integer", 1, 100),
     "initial_s": Field("number", 0, 3600),
@@ -136,6 +146,8 @@ _MEANT = {
     **dict.fromkeys(("foreach", "forEach", "with_items", "loop", "map_over"), "for_each"),
     "max_concurrency": "max_parallel",
     "max-parallel": "max_parallel",
+    **dict.fromkeys(("rpm", "requests_per_min", "rate"), "requests_per_minute"),
+    **dict.fromkeys(("tpm", "tokens_per_min"), "tokens_per_minute"),
     "title": "name",
     "vars": "inputs",
     "variables": "inputs",

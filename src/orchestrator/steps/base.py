@@ -35,6 +35,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         reusable: False for an attempt that must never be skipped, whatever its key says.
         passed: needs whose outputs do not count for the key: they only said which items there are.
         abandons: True if a timeout can't end the attempt (a thread), only stop waiting for it.
+        limits_itself: True if `perform` keeps the timeout itself, because it does not count all
+            that passes (waiting for a turn is no work).
     """
 
     parts: dict[str, Any]
@@ -42,6 +44,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     reusable: bool = True
     abandons: bool = False
     passed: tuple[str, ...] = ()
+    limits_itself: bool = False
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +81,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         number: from 1, over all legs.
         idempotency_key: the same for a re-try after a crash as for the try that was cut off.
         timeout_s: for this attempt, None without a limit. The runner enforces it by
-            cancellation; kinds that can pass it on do.
+            cancellation, unless the kind says that it limits itself.
         work_dir: a private folder of this attempt, made by the runner, empty, removed afterwards.
         log_path: where stdout and stderr go (`logs/<step>.log`), opened for append by the kind.
         outputs: the job's FileStore; the only way into outputs/.

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import msgspec
 
 from eventlog.codec import Stamper
@@ -37,11 +38,14 @@ from ..instances import base_of
 from ..money import dollars
 from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
+from ..providers.gate import Gates, NotCalled, Passage
 from ..safepath import UnsafePath, components
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
 """For one call, where neither the step nor the spec says how long it may take."""
+
+GRACE_S = 1.0
 
 
 class _Params(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +70,7 @@ class LLMStep:
         put_blob: stores a request or response and returns its reference.
         project: the job's, to find the nearest earlier entry.
         prices: what calls cost.
+        gates: what calls wait at; without them they don't.
         report: told of a step's answer while it comes in.
         monotonic, clock: seconds, and nanoseconds since 1970.
     """
@@ -78,6 +83,7 @@ class LLMStep:
         project: str,
         *,
         prices: PriceTable | None = None,
+        gates: Gates | None = None,
         report: Callable[[str, Progress], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], int] = time.time_ns,
@@ -87,6 +93,7 @@ class LLMStep:
         self._put_blob = put_blob
         self._project = project
         self._prices = prices or built_in()
+        self._gates = gates or Gates()
         self._report = report
         self._monotonic = monotonic
         self._clock = clock
@@ -117,6 +124,7 @@ class LLMStep:
         call = describe(provider, request)
         return Prepared(
             parts={**call.components, "save_as": save_as},
+            limits_itself=True,
             params=_Params(
                 request=request,
                 call=call,
@@ -176,13 +184,24 @@ class LLMStep:
         return await self._call(params, attempt, CacheMiss(step=attempt.step, data=miss))
 
     async def _call(self, params: _Params, attempt: Attempt, miss: CacheMiss) -> Reply:
-        provider, call = params.provider, params.call
+        provider = params.provider
         try:
             provider.check()
         except ConfigError as error:
             raise StepError(
                 error.message, kind=FailureKind.AUTH, place=error.place, hint=error.hint
             ) from error
+        try:
+            async with self._gates.passage(provider, params.request) as passage:
+                return await self._send(params, attempt, miss, passage)
+        except NotCalled as refused:
+            await attempt.emit(miss, wait=False)
+            raise refused.error from None
+
+    async def _send(
+        self, params: _Params, attempt: Attempt, miss: CacheMiss, passage: Passage
+    ) -> Reply:
+        provider, call = params.provider, params.call
         request = msgspec.json.encode(call.components)
         asked = Asked(
             provider=provider.name,
@@ -191,6 +210,8 @@ class LLMStep:
             attempt=attempt.number,
             base_url=provider.base_url,
             request=ref_of(request),
+            waited_s=round(passage.waited_s, 6) or None,
+            waited_for=passage.waited_for,
             simulated=provider.simulated,
         )
         await attempt.emit(miss, LLMRequest(step=attempt.step, data=asked))
@@ -206,6 +227,7 @@ class LLMStep:
             started_s = self._monotonic()
             outcome = await self._complete(params, attempt)
             duration_s = round(self._monotonic() - started_s, 6)
+        passage.ended(outcome)
         if isinstance(outcome, StepError):
             failed = msgspec.structs.replace(
                 answered,
@@ -222,16 +244,25 @@ class LLMStep:
     async def _complete(self, params: _Params, attempt: Attempt) -> Reply | StepError:
         """Return the reply, or why there is none: both are recorded."""
         report = self._report and functools.partial(self._report, attempt.step)
+        timeout_s = attempt.timeout_s or DEFAULT_TIMEOUT_S
         try:
-            return await params.provider.complete(
-                params.request,
-                timeout_s=attempt.timeout_s or DEFAULT_TIMEOUT_S,
-                idempotency_key=attempt.idempotency_key,
-                idle_timeout_s=params.idle_timeout_s,
-                report=report,
-            )
+            # The provider keeps the limit, and can tell more; this is for one that does not.
+            with anyio.fail_after(timeout_s + GRACE_S):
+                return await params.provider.complete(
+                    params.request,
+                    timeout_s=timeout_s,
+                    idempotency_key=attempt.idempotency_key,
+                    idle_timeout_s=params.idle_timeout_s,
+                    report=report,
+                )
         except StepError as error:
             return error
+        except TimeoutError:
+            return StepError(
+                f"{params.provider.name}, model {params.model}: no answer in {timeout_s:g} s",
+                kind=FailureKind.TIMEOUT,
+                hint="raise the step's timeout_s",
+            )
 
     async def _keep(
         self, params: _Params, attempt: Attempt, reply: Reply, answered: Answered, duration_s: float
