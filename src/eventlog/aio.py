@@ -34,7 +34,8 @@ class AsyncLog:
     async def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
         """Append events in one batch and return their seqs, as `Log.append` does.
 
-        A cancellation comes before the append is begun or after it is done, never in between.
+        A cancellation comes before the append is begun or after it is done, never in between,
+        be it anyio's or an asyncio task's own.
 
         Raises:
             EventLogError: as `Log.append`.
@@ -48,12 +49,18 @@ class AsyncLog:
             if self._led:
                 woken = anyio.Event()
                 me.wake = woken.set
-                await woken.wait()
+                try:
+                    await woken.wait()
+                finally:
+                    if me.outcome is None:  # asyncio's own cancellation heeds no shield
+                        self._waiting.remove(me)
             else:
                 self._led = True
-                # Those that are ready to append do so now, and share this sync.
-                await anyio.lowlevel.cancel_shielded_checkpoint()
-                self._lead()
+                try:
+                    # Those that are ready to append do so now, and share this sync.
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
+                finally:
+                    self._lead()
         return me.result()
 
     async def aclose(self) -> None:
@@ -78,7 +85,6 @@ class AsyncLog:
                 batch = take(self._waiting)
                 settle(self.log.append_all, batch)
                 for one in batch:
-                    if one.wake is not None:
-                        one.wake()
+                    one.rouse()
         finally:
             self._led = False

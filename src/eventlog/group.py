@@ -30,13 +30,17 @@ failed together."""
 class Waiting:
     """One append that waits for its batch."""
 
-    __slots__ = ("append", "leads", "outcome", "wake")
+    __slots__ = ("append", "outcome", "wake")
 
     def __init__(self, append: Append) -> None:
         self.append = append
         self.outcome: Outcome | None = None
-        self.leads = False
         self.wake: Callable[[], object] | None = None
+
+    def rouse(self) -> None:
+        """Let it go on, if it waits; more than once is fine."""
+        if self.wake is not None:
+            self.wake()
 
     def result(self) -> range:
         """Return the seqs, or raise what went wrong."""
@@ -89,48 +93,74 @@ class Group:
     def __init__(self, commit: Commit) -> None:
         self._commit = commit
         self._waiting: deque[Waiting] = deque()
+        self._batch: list[Waiting] = []
         self._mutex = threading.RLock()  # a signal handler may come in while it is held
-        self._led = False
+        self._first: Waiting | None = None  # who leads: one assignment hands it on
         self._leader = 0
 
     def append(self, append: Append) -> range:
-        """Return the seqs when the batch is durable, or raise what went wrong."""
+        """Return the seqs when the batch is durable, or raise what went wrong.
+
+        What a signal raises (Ctrl-C) while others commit takes the append off the queue, or
+        leaves it to them; it never leaves them without a leader.
+        """
         me = Waiting(append)
         if self._leader == threading.get_ident():
             # From within an append of this thread (a signal handler): it can't wait for itself.
             settle(self._commit, [me])
             return me.result()
+        try:
+            woken = self._join(me)
+            if woken is not None:
+                woken.wait()
+            if self._first is me:
+                self._lead()
+        except BaseException as error:
+            self._leave(me, error)
+            raise
+        return me.result()
+
+    def _join(self, me: Waiting) -> threading.Event | None:
+        """Queue up; return what to wait for, None for the one who leads."""
         woken: threading.Event | None = None
         with self._mutex:
-            self._waiting.append(me)
-            if self._led:
+            if self._first is None:
+                self._first = me
+                self._leader = threading.get_ident()
+            else:
                 woken = threading.Event()
                 me.wake = woken.set
-            else:
-                self._leader = threading.get_ident()
-                self._led = me.leads = True
-        if woken is not None:
-            woken.wait()
-        if me.leads:
-            self._lead()
-        return me.result()
+            self._waiting.append(me)
+        return woken
 
     def _lead(self) -> None:
         """Commit what has come, which begins with this thread's own, and hand on the lead."""
         self._leader = threading.get_ident()
         with self._mutex:
-            batch = take(self._waiting)
-        try:
-            settle(self._commit, batch)
-        finally:
-            with self._mutex:
-                self._leader = 0
-                if self._waiting:
-                    heir = self._waiting[0]
-                    heir.leads = True
-                    batch.append(heir)
-                else:
-                    self._led = False
-            for one in batch:
-                if one.wake is not None:
-                    one.wake()
+            self._batch = take(self._waiting)
+        settle(self._commit, self._batch)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Wake those whose batch this was, and the next to lead; may be done again."""
+        with self._mutex:
+            for one in self._batch:
+                one.rouse()
+            self._batch = []
+            self._leader = 0
+            self._first = self._waiting[0] if self._waiting else None
+            if self._first is not None:
+                self._first.rouse()
+
+    def _leave(self, me: Waiting, error: BaseException) -> None:
+        """Go without an outcome, and let the others go on."""
+        with self._mutex:
+            if me in self._waiting:
+                self._waiting.remove(me)
+            if self._first is me:
+                for one in self._batch:
+                    if one.outcome is None:
+                        one.outcome = _again(error)
+                self._hand_on()
+            elif self._first is not None:
+                self._first.rouse()

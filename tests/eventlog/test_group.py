@@ -1,12 +1,18 @@
 """Appends that come together share one write and one sync, and each gets its own outcome."""
 
+import asyncio
+import linecache
+import signal
+import sys
 import threading
 import time
 
 import anyio
 import pytest
+from logkit import SwiftFiles
 
-from eventlog import EventInvalid, Log, LogPoisoned, LogWriteFailed, read_dicts
+from eventlog import EventInvalid, Log, LogPoisoned, LogWriteFailed, group, read_dicts
+from eventlog import log as log_module
 from eventlog.aio import AsyncLog
 from eventlog.fs import Files
 from eventlog.group import MAX_EVENTS
@@ -99,6 +105,21 @@ def test_an_event_that_can_t_be_encoded_spoils_its_own_append_only(tmp_path):
     assert [line["seq"] for line in lines] == [0, 1, 2, 3]
 
 
+def test_fields_that_fail_spoil_their_own_append_only(tmp_path):
+    files = Watched()
+
+    def fields(event):
+        return {"half": event["data"]["n"] / 2} if isinstance(event, dict) else {}
+
+    with Log(tmp_path / "events.jsonl", files=files, fields=fields) as log:
+        outcomes = appended_while_a_sync_is_held(
+            log, files, {"good": [event(1)], "bad": [event("x")], "more": [event(3)]}
+        )
+        assert isinstance(outcomes["bad"], TypeError)
+        assert len(outcomes["good"]) == len(outcomes["more"]) == len(log.append(event(4))) == 1
+    assert [line["seq"] for line in read_dicts(tmp_path / "events.jsonl")] == [0, 1, 2, 3, 4]
+
+
 def test_a_failed_sync_acknowledges_nothing_of_its_batch(tmp_path):
     files = Watched()
     log = Log(tmp_path / "events.jsonl", files=files)
@@ -178,3 +199,131 @@ def test_a_task_s_bad_event_is_its_own_error(tmp_path):
             assert await log.append() == range(2, 2)
 
     anyio.run(main)
+
+
+# --- whoever is interrupted, the others go on ----------------------------------------------------
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt at the `nth` line that a thread runs of the group or the log."""
+
+    def __init__(self, nth):
+        self.left = nth
+
+    def __call__(self, frame, event, _arg):
+        if frame.f_code.co_filename not in {group.__file__, log_module.__file__}:
+            return None
+        if event == "line":
+            # No signal is taken at a `try:`, nor between a with block's end and its release.
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            if line == "try:" or line.startswith("with "):
+                return self
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def append_interrupted(log, nth, number):
+    """Append; return what came of it, and whether the nth line was reached."""
+    trace = Interrupting(nth)
+    sys.settrace(trace)
+    try:
+        seqs = log.append(event(number))
+    except (KeyboardInterrupt, LogPoisoned):
+        seqs = range(0)
+    finally:
+        sys.settrace(None)
+    return seqs, trace.left > 0
+
+
+def numbers_at(path):
+    return {line["seq"]: line["data"].get("n") for line in read_dicts(path)}
+
+
+def test_an_interrupt_at_any_line_of_a_leading_append_leaves_no_thread_waiting(tmp_path):
+    for nth in range(1, 300):
+        path = tmp_path / f"{nth}.jsonl"
+        files = SwiftFiles()
+        log = Log(path, files=files)
+        outcomes = {}
+
+        def follow_up(number, log=log, outcomes=outcomes):
+            try:
+                outcomes[number] = log.append(event(number))
+            except LogPoisoned:
+                outcomes[number] = range(0)
+
+        threads = [threading.Thread(target=follow_up, args=(n,)) for n in (1, 2)]
+
+        def others_come(fd, data, files=files, threads=threads, log=log):
+            del files.write  # once
+            threads[0].start()
+            until(lambda: len(log._group._waiting) == 1)
+            return SwiftFiles.write(files, fd, data)
+
+        files.write = others_come
+        outcomes[0], through = append_interrupted(log, nth, 0)
+        vars(files).pop("write", None)
+        if threads[0].ident is None:
+            threads[0].start()
+        threads[1].start()
+        for thread in threads:
+            thread.join(WAIT_S)
+            assert not thread.is_alive(), nth
+        log.close()
+        Log(path, files=SwiftFiles()).close()
+        found = numbers_at(path)
+        for number, seqs in outcomes.items():
+            assert all(found[seq] == number for seq in seqs), nth
+        if through:
+            break
+    assert nth > 30
+    assert all(outcomes.values())
+
+
+def test_an_interrupt_while_others_commit_takes_the_append_back_and_they_go_on(tmp_path):
+    files = Watched()
+    log = Log(tmp_path / "events.jsonl", files=files)
+    go = files.hold = threading.Event()
+    leading = threading.Thread(target=log.append, args=(event(0),))
+    leading.start()
+    assert files.held.wait(WAIT_S)
+
+    def interrupt():
+        until(lambda: len(log._group._waiting) == 1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        log.append(event(1))
+    interrupter.join(WAIT_S)
+    go.set()
+    leading.join(WAIT_S)
+    after = threading.Thread(target=log.append, args=(event(2),))
+    after.start()
+    after.join(WAIT_S)
+    assert not after.is_alive()
+    log.close()
+    assert list(numbers_at(tmp_path / "events.jsonl").values()) == [None, 0, 2]
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_a_task_that_asyncio_itself_cancels_leaves_no_other_waiting(tmp_path, victim):
+    async def main():
+        log = AsyncLog(Log(tmp_path / "events.jsonl"))
+        tasks = [asyncio.create_task(log.append(event(n))) for n in range(3)]
+        await asyncio.sleep(0)
+        tasks[victim].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(done.pop(victim), asyncio.CancelledError)
+        assert all(isinstance(seqs, range) for seqs in done)
+        assert len(await asyncio.wait_for(log.append(event(3)), WAIT_S)) == 1
+        await log.aclose()
+        return done
+
+    asyncio.run(main())
+    found = list(numbers_at(tmp_path / "events.jsonl").values())[1:]
+    assert set(found) >= {0, 1, 2, 3} - {victim}
