@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from .codec import FORMAT, Stamper, looks_sealed
-from .errors import EventLogError, LogDamaged, LogTooNew, LogWriteFailed
+from .codec import Stamper, looks_sealed
+from .errors import EventLogError, LogWriteFailed
 from .find import lock_beside
 from .fs import FILES, Files, write_all
 from .heal import heal
@@ -18,7 +18,7 @@ from .lines import CHUNK
 from .lock import Lock
 from .log import Log
 from .reader import read_lines
-from .recover import Scan, Verdict, is_too_new, scan
+from .recover import Scan, Verdict, is_too_new, refuse, refuse_later, scan
 from .sealer import Fields
 from .source import FileSource, LogFile
 from .upcast import Form, convert
@@ -134,9 +134,7 @@ def repair(
         LogNotFound, LogTooNew, LogWriteFailed: as `Log`.
     """
     found, size = _scan(path)
-    _refuse_later(path, found)
-    if found.verdict is Verdict.DAMAGED:
-        raise _damaged(path, found)
+    refuse(found, path)
     if found.verdict is Verdict.WHOLE:
         return "nothing to repair"
     lock = lock_path or lock_beside(path)
@@ -156,8 +154,7 @@ def _heal(path: str, lock: str, files: Files) -> None:
             fd = files.open(path, os.O_RDWR | os.O_APPEND)
             try:
                 found = scan(FileSource(fd, files))
-                if found.verdict is Verdict.DAMAGED:
-                    raise _damaged(path, found)
+                refuse(found, path)
                 heal(files, fd, path, found)
             finally:
                 files.close(fd)
@@ -165,25 +162,6 @@ def _heal(path: str, lock: str, files: Files) -> None:
             raise LogWriteFailed(
                 f"the log can't be repaired: {error.strerror}", path=path
             ) from error
-
-
-def _refuse_later(path: str, found: Scan) -> None:
-    if is_too_new(found):
-        raise LogTooNew(
-            f"the log has format {found.format}, this version writes {FORMAT}",
-            path=path,
-            hint="use the version that wrote it, or a later one",
-        )
-
-
-def _damaged(path: str, found: Scan) -> LogDamaged:
-    return LogDamaged(
-        f"the log is damaged: {found.reason}",
-        path=path,
-        seq=found.bad_seq,
-        offset=found.bad_offset,
-        hint="`salvage` copies what is whole to a new file; this one is kept",
-    )
 
 
 class Salvaged(msgspec.Struct, kw_only=True):
@@ -210,7 +188,7 @@ def salvage(path: str, to: str = "", *, files: Files = FILES) -> Salvaged:
         LogWriteFailed: the new file is there already, or can't be written.
     """
     found, size = _scan(path)
-    _refuse_later(path, found)
+    refuse_later(found, path)
     to = to or f"{path}.salvaged"
     try:
         fd = files.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL)

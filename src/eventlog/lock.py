@@ -15,6 +15,7 @@ from typing import Self
 import msgspec
 
 from .errors import LogLocked, LogWriteFailed
+from .forked import own
 from .fs import FILES, Files
 
 _TRIES = 5
@@ -65,6 +66,7 @@ class Lock:
                 path=path,
                 hint="wait until it ends, or stop it",
             )
+        own(self)
         me = Owner(os.getpid(), socket.gethostname(), started)
         try:
             files.truncate(self._fd, 0)
@@ -85,6 +87,10 @@ class Lock:
         if self._fd >= 0:
             self._files.close(self._fd)
             self._fd = -1
+
+    def disown(self) -> None:
+        """Let go in a forked process: the one that took the lock holds it still."""
+        self.release()
 
     def __enter__(self) -> Self:
         return self

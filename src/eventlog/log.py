@@ -25,23 +25,24 @@ from . import codec
 from .errors import (
     EventLogError,
     LineTooLong,
-    LogDamaged,
     LogFenced,
     LogPoisoned,
-    LogTooNew,
     LogWriteFailed,
 )
 from .event import Event, LogOpened, LogRecovered, Opened, Recovered
 from .find import lock_beside
+from .forked import own
 from .fs import FILES, HINTS, Files, write_all, write_over
 from .group import Append, Events, Group, Outcome
 from .heal import heal
 from .lock import Lock
-from .recover import Scan, Verdict, is_too_new, scan
+from .recover import Scan, refuse, scan
 from .sealer import Fields, Sealer
 from .source import FileSource, check_name
 
 _UNFINISHED = "an append was interrupted"
+_CLOSED = "the log is closed"
+_FORKED = "the log is another process's: this one was forked from it"
 
 
 class Durability(enum.StrEnum):
@@ -97,6 +98,7 @@ class Log:
         self._group = Group(self.append_all) if self._durability is Durability.GROUP else None
         self._poison = ""
         self._fd = -1
+        self._gone = _CLOSED
         self._identity = (0, 0)
         self._unsynced = False
         self._durable: int | None = None
@@ -107,6 +109,7 @@ class Log:
         check_name(self.path)
         started = codec.Stamper()(clock())
         self._lock = Lock(lock_path or lock_beside(self.path), started=started, files=files)
+        own(self)
         try:
             self._open()
         except BaseException:
@@ -177,7 +180,7 @@ class Log:
                 first = self._next + len(lines)
                 try:
                     sealed, head = self._sealed(events, first, head, time_ns)
-                except EventLogError as error:
+                except Exception as error:  # noqa: BLE001 - `fields` may raise anything
                     outcomes.append(error)
                     continue
                 lines += sealed
@@ -209,6 +212,16 @@ class Log:
                         self._files.close(fd)
                 finally:
                     self._lock.release()
+
+    def disown(self) -> None:
+        """Let go in a forked process, without a word to the file."""
+        fd, self._fd = self._fd, -1
+        self._poison, self._gone = "", _FORKED
+        self._mutex = threading.RLock()
+        if self._group is not None:
+            self._group = Group(self.append_all)
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -302,7 +315,7 @@ class Log:
                 hint="open it again: what is there is checked and healed first",
             )
         if self._fd < 0:
-            raise LogPoisoned("the log is closed", path=self.path)
+            raise LogPoisoned(self._gone, path=self.path)
 
     def _fence(self) -> None:
         """Refuse to write to a file that is not as this writer left it."""
@@ -353,7 +366,7 @@ class Log:
         except LineTooLong as error:
             error.path = self.path
             raise
-        self._refuse(found)
+        refuse(found, self.path)
         try:
             tail = heal(self._files, self._fd, self._at, found)
         except OSError as error:
@@ -384,19 +397,3 @@ class Log:
             prior_lines=found.lines if sealing else None,
             prior_sha256=found.unsealed_sha256 if sealing else None,
         )
-
-    def _refuse(self, found: Scan) -> None:
-        if is_too_new(found):  # first: a later format's lines may look damaged from here
-            raise LogTooNew(
-                f"the log has format {found.format}, this version writes {codec.FORMAT}",
-                path=self.path,
-                hint="use the version that wrote it, or a later one",
-            )
-        if found.verdict is Verdict.DAMAGED:
-            raise LogDamaged(
-                f"the log is damaged: {found.reason}",
-                path=self.path,
-                seq=found.bad_seq,
-                offset=found.bad_offset,
-                hint="`events salvage` copies what is whole to a new file; this one is kept",
-            )

@@ -22,7 +22,7 @@ import msgspec
 
 from .bulk import follow_all
 from .codec import FORMAT, GENESIS, UNREADABLE, Seal, follows, looks_sealed, unseal
-from .errors import LineTooLong
+from .errors import LineTooLong, LogDamaged, LogTooNew
 from .event import Opened
 from .lines import Source, blocks, each, split
 
@@ -289,3 +289,34 @@ def _has_zero_sector(source: Source, start: int, end: int) -> bool:
 def is_too_new(found: Scan) -> bool:
     """Return whether a later version of the format wrote this log."""
     return found.format > FORMAT
+
+
+def refuse(found: Scan, path: str) -> None:
+    """Refuse to write to a log that a later version wrote, or that is damaged.
+
+    Raises:
+        LogTooNew, LogDamaged: with the place.
+    """
+    refuse_later(found, path)  # first: a later format's lines may look damaged from here
+    if found.verdict is Verdict.DAMAGED:
+        raise LogDamaged(
+            f"the log is damaged: {found.reason}",
+            path=path,
+            seq=found.bad_seq,
+            offset=found.bad_offset,
+            hint="`events salvage` copies what is whole to a new file; this one is kept",
+        )
+
+
+def refuse_later(found: Scan, path: str) -> None:
+    """Refuse a log that a later version wrote.
+
+    Raises:
+        LogTooNew: naming both formats.
+    """
+    if is_too_new(found):
+        raise LogTooNew(
+            f"the log has format {found.format}, this version writes {FORMAT}",
+            path=path,
+            hint="use the version that wrote it, or a later one",
+        )

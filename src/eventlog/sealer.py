@@ -64,11 +64,20 @@ class Sealer:
             ours: these are the log's own events, which nobody else may write.
 
         Raises:
-            EventInvalid: one can't be encoded, has no type, or has a member that it must not.
+            EventInvalid: one can't be encoded, has no type, or has a member that it must not;
+                or the time is none.
             LineTooLong: one is over codec.MAX_LINE_BYTES.
         """
         batch = [self._members(event, ours=ours) for event in events]
-        lines, head = codec.seal_all(seq, self._stamp(time_ns), batch, head, dur)
+        try:
+            stamp = self._stamp(time_ns)
+        except (TypeError, ValueError, OverflowError, OSError) as error:
+            raise EventInvalid(
+                f"{time_ns!r} is no time: {error}",
+                path=self._path,
+                hint="give whole nanoseconds since 1970, up to the year 9999",
+            ) from error
+        lines, head = codec.seal_all(seq, stamp, batch, head, dur)
         if max(map(len, lines)) > codec.MAX_LINE_BYTES:
             for at, line in enumerate(lines, seq):
                 codec.check_length(line, codec.MAX_LINE_BYTES, path=self._path, seq=at)

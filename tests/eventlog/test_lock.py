@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
-from logkit import FaultyFiles
+from logkit import FaultyFiles, types
 
-from eventlog import Lock, Log, LogLocked, LogWriteFailed, is_held
+from eventlog import Durability, Lock, Log, LogLocked, LogWriteFailed, is_held
 from eventlog.fs import Files
 
 HOLDER = """
@@ -139,3 +141,72 @@ def test_a_lock_file_that_is_a_link_is_refused(path, tmp_path):
     with pytest.raises(LogWriteFailed, match="can't open the lock file"):
         Lock(path, started="now")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def forked(work) -> str:
+    """Run `work` in a fork of this process; return what it returned, or its error."""
+    end, pipe = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            said = str(work())
+        except BaseException as error:  # noqa: BLE001 - it is looked at there
+            said = f"{type(error).__name__}: {error}"
+        os.write(pipe, said.encode())
+        os._exit(0)
+    os.close(pipe)
+    os.waitpid(pid, 0)
+    with open(end, encoding="utf-8") as told:
+        return told.read()
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+def test_a_forked_process_writes_nothing_to_its_parent_s_log(path, durability):
+    with Log(path, durability=durability) as log:
+        log.append({"type": "a"})
+        for work in (lambda: log.append({"type": "b"}), log.sync):
+            assert forked(work).startswith("LogPoisoned: the log is another process's")
+        assert forked(log.close) == "None"
+        assert log.append({"type": "c"}) == range(2, 3)
+    assert types(path) == ["log.opened", "a", "c"]
+
+
+def test_a_fork_while_a_thread_appends_can_not_hang_in_it(path):
+    class Held(Files):
+        def sync_data(self, fd):
+            if threading.current_thread() is not threading.main_thread():
+                held.set()
+                assert go.wait(10)
+            super().sync_data(fd)
+
+    held, go = threading.Event(), threading.Event()
+    with Log(path, files=Held()) as log:
+        thread = threading.Thread(target=log.append, args=({"type": "a"},))
+        thread.start()
+        assert held.wait(10)
+        told = forked(lambda: log.append({"type": "b"}))
+        go.set()
+        thread.join(10)
+    assert told.startswith("LogPoisoned: ")
+    assert types(path) == ["log.opened", "a"]
+
+
+def test_a_forked_process_does_not_keep_a_lock_whose_owner_died(path):
+    end, pipe = os.pipe()
+    ready, orphan_s = os.pipe()
+    owner = os.fork()
+    if not owner:
+        log = Log(path)  # open until this process ends
+        if os.fork():
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.close(pipe)
+        os.write(orphan_s, str(log.next_seq).encode())
+        os.read(end, 1)  # lives on until the test is done
+        os._exit(0)
+    os.waitpid(owner, 0)
+    os.close(end)
+    assert os.read(ready, 1) == b"1"
+    assert not is_held(path + ".lock")
+    Log(path).close()
+    for fd in (pipe, ready, orphan_s):
+        os.close(fd)

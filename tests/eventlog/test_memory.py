@@ -132,6 +132,16 @@ def test_times_come_from_the_clock_or_with_the_batch(world):
         ]
 
 
+@pytest.mark.parametrize("time_ns", [10**30, -(10**30), 253_402_300_800 * 10**9, 1.5, "now"])
+def test_a_time_that_is_none_is_refused_before_anything_is_written(world, time_ns):
+    with world.open() as log:
+        before = world.content(log)
+        with pytest.raises(EventInvalid, match="is no time"):
+            log.append(note(1), time_ns=time_ns)
+        assert world.content(log) == before
+        assert log.append(note(1), time_ns=0) == range(1, 2)
+
+
 def test_a_closed_log_takes_nothing_and_stays_readable(world):
     with world.open() as log:
         log.append(note(1))
