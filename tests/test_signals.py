@@ -151,7 +151,7 @@ class Hasty:
 def test_a_signal_in_the_first_moment_of_a_leg_is_obeyed():
     async def leg():
         runner = Hasty()
-        await signals.drive(runner, None, lambda text: None)
+        await signals.drive(runner, None, None, lambda text: None)
         return runner.stopped
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -77,6 +77,7 @@ class FailureKind(enum.StrEnum):
     OUTPUT = "output"  # a value that is no JSON, an unsafe path, a path published twice
     CACHE_MISS = "cache_miss"  # --cache-only
     ITEMS = "items"  # more instances of a group failed than it bears
+    REJECTED = "rejected"  # a person said no
 
 
 class OrchestratorError(Exception):

@@ -17,6 +17,8 @@ import msgspec
 
 from eventlog import Event, LogOpened, LogRecovered
 
+from .decisions import Decision, HandMade, Shown
+
 # --- values -----------------------------------------------------------------------------------
 
 
@@ -87,6 +89,9 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_s: float = 0.0
     failures: tuple[Failure, ...] = ()
     reason: str = ""
+    by: str = ""
+    """Who asked for it, if it was a person."""
+    request: str = ""
 
 
 class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -285,6 +290,12 @@ class JobCancelled(JobEvent, frozen=True, kw_only=True, tag="job.cancelled"):
     data: Ended = Ended()
 
 
+class JobWaiting(JobEvent, frozen=True, kw_only=True, tag="job.waiting"):
+    """The leg ended because nothing more can be done until somebody has approved."""
+
+    data: Ended = Ended()
+
+
 class StepEvent(JobEvent, frozen=True, kw_only=True):
     """Base of the events of a step; `step` is its name in the spec.
 
@@ -344,6 +355,30 @@ class StepInvalidated(StepEvent, frozen=True, kw_only=True, tag="step.invalidate
     data: Note = Note()
 
 
+class StepWaiting(StepEvent, frozen=True, kw_only=True, tag="step.waiting"):
+    """Somebody is asked to approve."""
+
+    data: Shown = Shown()
+
+
+class StepApproved(StepEvent, frozen=True, kw_only=True, tag="step.approved"):
+    """Somebody approved what was shown: the step has succeeded."""
+
+    data: Decision = Decision()
+
+
+class StepRejected(StepEvent, frozen=True, kw_only=True, tag="step.rejected"):
+    """Somebody rejected what was shown: the step has failed."""
+
+    data: Decision = Decision()
+
+
+class StepSet(StepEvent, frozen=True, kw_only=True, tag="step.set"):
+    """Somebody gave the step's result by hand."""
+
+    data: HandMade = HandMade()
+
+
 class LLMRequest(StepEvent, frozen=True, kw_only=True, tag="llm.request"):
     """A model is about to be called."""
 
@@ -386,6 +421,7 @@ AnyJobEvent = (
     | JobSucceeded
     | JobFailed
     | JobCancelled
+    | JobWaiting
     | StepStarted
     | StepExpanded
     | StepSucceeded
@@ -394,6 +430,10 @@ AnyJobEvent = (
     | StepSkipped
     | StepInterrupted
     | StepInvalidated
+    | StepWaiting
+    | StepApproved
+    | StepRejected
+    | StepSet
     | LLMRequest
     | LLMResponse
     | CacheHit
@@ -408,6 +448,7 @@ Level = Literal["INFO", "WARN", "ERROR"]
 
 _LEVELS: dict[str, Level] = {
     "step.failed": "ERROR",
+    "step.rejected": "ERROR",
     "job.failed": "ERROR",
     "step.retrying": "WARN",
     "step.interrupted": "WARN",

@@ -56,6 +56,11 @@ class RunFolder:
         """Answers of models that this job made or reused."""
         return os.path.join(self.path, ".cache")
 
+    @property
+    def inbox(self) -> str:
+        """Requests of other commands, for whoever holds the lock."""
+        return os.path.join(self.path, "inbox")
+
     def step_log(self, step: str) -> str:
         """Return the file for a step's stdout and stderr; instances have a folder of theirs."""
         if "[" in step:

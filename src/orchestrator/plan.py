@@ -53,6 +53,8 @@ def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
     if state.running or state.retries:
         later = state.retries and free > 0
         return Plan(wake_after_s=max(state.retries[0][0] - now_s, 0.0) if later else None)
+    if state.asking:
+        return Plan(verdict=JobStatus.WAITING)
     return Plan(verdict=JobStatus.FAILED if state.open_steps else JobStatus.SUCCEEDED)
 
 
@@ -75,10 +77,11 @@ def reusable(state: JobState, name: str, key: str) -> Success | None:
     """Return the earlier success that a step with this key may take over.
 
     It is matched by name and key, else by key among names that have gone from the spec (the
-    step was renamed). Each success is used once.
+    step was renamed). Each success is used once. One that a person gave by hand stands whatever
+    the key.
     """
     own = state.past.get(name)
-    if own is not None and own.key == key:
+    if own is not None and (own.key == key or own.by):
         return own
     for former in state.gone.get(key, ()):
         success = state.past.get(former)
@@ -91,8 +94,13 @@ def opening(state: JobState, started: ev.Started) -> list[ev.JobEvent]:
     """Return the events that begin a leg: of a new job, or of one that goes on."""
     if state.status is JobStatus.NEW:
         return [ev.JobStarted(data=started)]
+    return [ev.JobResumed(data=started), *cut_off(state)]
+
+
+def cut_off(state: JobState) -> list[ev.JobEvent]:
+    """Return the events of attempts whose process ended without telling their outcome."""
     left = {**state.cut_off, **{name: state.steps[name].attempt for name in state.running}}
-    cut_off: list[ev.JobEvent] = [
+    return [
         ev.StepInterrupted(
             step=name,
             data=ev.Note(
@@ -101,25 +109,49 @@ def opening(state: JobState, started: ev.Started) -> list[ev.JobEvent]:
         )
         for name, attempt in left.items()
     ]
-    return [ev.JobResumed(data=started), *cut_off]
 
 
 def closing(
-    state: JobState, verdict: JobStatus, duration_s: float, reason: str
+    state: JobState,
+    verdict: JobStatus,
+    duration_s: float,
+    reason: str,
+    *,
+    by: str = "",
+    request: str = "",
 ) -> list[ev.JobEvent]:
-    """Return the events that end a leg: a reason for each step that was not run, and the end."""
+    """Return the events that end a leg: a reason for each step that was not run, and the end.
+
+    Args:
+        state: at the end.
+        verdict: how it ends.
+        duration_s: of the leg.
+        reason: why, where it does not go without saying.
+        by: who asked for it, if somebody did, and by which `request`.
+        request: its id.
+    """
     skipped: list[ev.JobEvent] = []
     if verdict is JobStatus.FAILED:
         skipped = [
             ev.StepSkipped(step=name, data=ev.Skip(reason=why))
             for name, why in _not_run(state).items()
         ]
-    ended = ev.Ended(duration_s=duration_s, failures=_told(state.failures), reason=reason)
+    if verdict is JobStatus.WAITING:
+        reason = f"waiting for the approval of {', '.join(islice(state.asking, TOLD))}"
+    ended = ev.Ended(
+        duration_s=duration_s,
+        failures=_told(state.failures),
+        reason=reason,
+        by=by,
+        request=request,
+    )
     match verdict:
         case JobStatus.SUCCEEDED:
             return [ev.JobSucceeded(data=ended)]
         case JobStatus.CANCELLED:
             return [ev.JobCancelled(data=ended)]
+        case JobStatus.WAITING:
+            return [ev.JobWaiting(data=ended)]
         case _:
             return [*skipped, ev.JobFailed(data=ended)]
 

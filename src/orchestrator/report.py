@@ -44,7 +44,14 @@ def status_word(state: JobState, *, held: bool) -> str:
     """Return what a job is: as its events say, or by its lock if they don't say the end."""
     if held:
         return "running"
-    return "interrupted" if state.status in (JobStatus.OPEN, JobStatus.NEW) else str(state.status)
+    word = _ended_as(state)
+    return "interrupted" if word in (JobStatus.OPEN, JobStatus.NEW) else word
+
+
+def _ended_as(state: JobState) -> str:
+    """Return how the last leg ended; where somebody has answered since, the job is open again."""
+    answered = state.status is JobStatus.WAITING and not state.asking
+    return str(JobStatus.OPEN if answered else state.status)
 
 
 def step_word(status: StepStatus, *, held: bool) -> str:
@@ -60,7 +67,7 @@ def summary(state: JobState, *, log_bytes: int) -> Summary:
     return Summary(
         job_id=state.job_id,
         project=state.started.project if state.started else "",
-        status=str(state.status),
+        status=_ended_as(state),
         started_at=state.started_at,
         finished_at=state.finished_at,
         duration_s=round(totals.legs_s + state.open_leg_s, 6),
@@ -113,6 +120,7 @@ def manifest(state: JobState) -> dict[str, Any]:
         ],
         "failures": msgspec.to_builtins(state.failures),
         "completed_steps": [n for n, s in state.steps.items() if s.status in DONE],
+        "waiting_for": list(state.asking),
         "pending_steps": [n for n, s in state.steps.items() if s.status not in pending],
         "totals": totals_row(state.totals),
         "seq": state.seq,

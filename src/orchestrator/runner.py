@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import anyio
@@ -19,14 +20,16 @@ import msgspec
 from eventlog import Event, EventLogError
 
 from . import events as ev
+from .answers import Refused, Request, answer
 from .attempt import Launch, carry_out, failed_before, gathered
+from .decisions import Shown
 from .errors import FailureKind, OrchestratorError
 from .instances import base_of, instance
 from .journal import Journal
-from .keys import part_hashes, step_key
+from .keys import encode_output, part_hashes, step_key
 from .plan import Plan, Policy, closing, decide, opening, reusable
 from .state import JobState, JobStatus, StepStatus
-from .steps.base import Emit
+from .steps.base import Emit, Prepared, Result
 from .work import Fans, Work
 
 STOP_WAIT_S = 5.0
@@ -43,11 +46,18 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     verdict: JobStatus
     reason: str
     signal: int = 0
+    by: str = ""
+    request: str = ""
 
 
 class _Report(NamedTuple):
     events: tuple[Event, ...]
     durable: anyio.Event | None
+
+
+class _Asked(NamedTuple):
+    request: Request
+    answered: Callable[[str], None]
 
 
 class Runner:
@@ -80,6 +90,8 @@ class Runner:
         self._alive: set[str] = set()
         self._stop: Stop | None = None
         self._begun_s = 0.0
+        self._asked: deque[_Asked] = deque()
+        self._answered: list[tuple[Callable[[str], None], str]] = []
 
     @property
     def stopped(self) -> Stop | None:
@@ -91,6 +103,16 @@ class Runner:
         if self._stop is None:
             self._stop = why
             self._wake.set()
+
+    def ask(self, request: Request, answered: Callable[[str], None]) -> None:
+        """Take in what a person asks of the job.
+
+        Args:
+            request: from inbox/.
+            answered: called once it is durable, or with the reason why it is refused.
+        """
+        self._asked.append(_Asked(request, answered))
+        self._wake.set()
 
     async def drive(self, started: ev.Started) -> JobState:
         """Run the leg to its end and return the state.
@@ -137,6 +159,8 @@ class Runner:
     async def _turn(self, attempts: anyio.abc.TaskGroup) -> None:
         journal = self._journal
         acknowledged = self._take_in()
+        if self._asked:
+            self._take_requests()
         launches: list[Launch] = []
         plan = Plan()
         if self._stop is None:
@@ -144,6 +168,8 @@ class Runner:
         if plan.verdict is not None:
             self._stage_end(plan.verdict, "")
         journal.commit()
+        if self._answered and self._stop is None:
+            self._tell()
         for waiting in acknowledged:
             waiting.set()
         for launch in launches:
@@ -165,6 +191,37 @@ class Runner:
         if arrived:
             self._journal.stage(*arrived)
         return acknowledged
+
+    def _take_requests(self) -> None:
+        """Stage what people ask, each request once; a cancellation stops the leg."""
+        state = self._journal.state
+        while self._asked:
+            request, answered = self._asked.popleft()
+            why = ""
+            if request.id in state.requests:
+                pass  # recorded by a process that died before it took the request away
+            elif request.kind == "cancel":
+                reason = f"cancelled by {request.by}"
+                stop = Stop(
+                    verdict=JobStatus.CANCELLED, reason=reason, by=request.by, request=request.id
+                )
+                self.stop(stop)
+                why = "" if self._stop is stop else "the job is being stopped already"
+            else:
+                try:
+                    self._journal.stage(*answer(state, request, self._kept, live=True))
+                except Refused as refused:
+                    why = str(refused)
+            self._answered.append((answered, why))
+
+    def _kept(self, output: object, encoded: bytes) -> object:
+        return self._work.keep("", Result(output=output), encoded)
+
+    def _tell(self) -> None:
+        """Tell who asked that it is durable, or refused."""
+        told, self._answered = self._answered, []
+        for answered, why in told:
+            answered(why)
 
     def _advance(self, launches: list[Launch]) -> Plan:
         """Decide until nothing more can start; a step that is skipped makes others ready."""
@@ -197,6 +254,9 @@ class Runner:
             self._journal.stage(failed_before(name, step.attempt + 1, error))
             return None
         if not step.tries and prepared.reusable and self._reuse(name, key):
+            return None
+        if prepared.asks is not None:
+            self._ask_person(name, key, prepared)
             return None
         number = step.attempt + 1
         # An attempt that was cut off may have reached the other side: the next one carries the
@@ -270,6 +330,18 @@ class Runner:
         )
         return True
 
+    def _ask_person(self, name: str, key: str, prepared: Prepared) -> None:
+        """Stage that the step waits for a person, and what the person is shown."""
+        message = prepared.asks
+        needs = self._journal.state.graph.needs[base_of(name)]
+        shown = Shown(
+            key=key,
+            message=self._kept(message, encode_output(name, message)),
+            needs=needs if len(needs) <= NEEDS_TOLD else (),
+            parts=part_hashes(prepared.parts),
+        )
+        self._journal.stage(ev.StepWaiting(step=name, data=shown))
+
     def _emitter(self, name: str, number: int) -> Emit:
         async def emit(*events: Event, wait: bool = True) -> None:
             step = self._journal.state.steps[name]
@@ -323,6 +395,7 @@ class Runner:
                 await self._wake.wait()
         acknowledged = self._stage_stop(why)
         self._journal.commit()
+        self._tell()
         for waiting in acknowledged:
             waiting.set()
 
@@ -340,12 +413,15 @@ class Runner:
             else:
                 note = ev.Note(reason=why.reason, attempt=attempt)
                 self._journal.stage(ev.StepInterrupted(step=name, data=note))
-        self._stage_end(why.verdict, why.reason)
+        self._stage_end(why.verdict, why.reason, by=why.by, request=why.request)
         return acknowledged
 
-    def _stage_end(self, verdict: JobStatus, reason: str) -> None:
+    def _stage_end(
+        self, verdict: JobStatus, reason: str, *, by: str = "", request: str = ""
+    ) -> None:
         duration_s = round(self._journal.monotonic() - self._begun_s, 6)
-        self._journal.stage(*closing(self._journal.state, verdict, duration_s, reason))
+        end = closing(self._journal.state, verdict, duration_s, reason, by=by, request=request)
+        self._journal.stage(*end)
 
 
 def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 from anyio.abc import TaskStatus
@@ -14,15 +15,29 @@ from .runner import Runner, Stop
 from .state import JobStatus
 
 
-async def drive(runner: Runner, started: ev.Started, warn: Callable[[str], None]) -> None:
+async def drive(
+    runner: Runner,
+    started: ev.Started,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None,
+    warn: Callable[[str], None] | None,
+) -> None:
     """Run a leg to its end; SIGINT and SIGTERM end it early, and that is recorded.
+
+    Args:
+        runner: of the leg.
+        started: what the leg sets out to do.
+        beside: runs until the leg ends: what looks for requests, for instance.
+        warn: told of a signal; None to leave signals alone.
 
     Raises:
         EventLogError: the log can't be written; as itself, not in a group.
     """
     failed: list[Exception] = []
     async with anyio.create_task_group() as group:
-        await group.start(_obey, runner, warn)  # a signal in the leg's first moments is one, too
+        if warn is not None:  # a signal in the leg's first moments is one, too
+            await group.start(_obey, runner, warn)
+        if beside is not None:
+            group.start_soon(beside)
         try:
             await runner.drive(started)
         except Exception as error:  # noqa: BLE001 - a task group would wrap it

@@ -285,6 +285,8 @@ def _templates(step: Step) -> list[Any]:
     values: list[Any] = [step.env, step.with_, step.key, step.save_as]
     if step.llm is not None:
         values += [step.llm.prompt, step.llm.system, step.llm.options]
+    if step.approve is not None:
+        values.append(step.approve.message)
     return values
 
 

@@ -8,6 +8,7 @@ A step:  pending -> running -> succeeded | failed
          pending -> reused                 (its earlier success still holds)
          pending -> skipped                (it will not be run in this leg)
          pending -> expanded -> succeeded  (a group: its instances are steps, see `fan`)
+         pending -> asking -> succeeded | failed    (somebody approves, or rejects)
 
 `evolve` updates the state in place and returns it, so that a fold over 100,000 steps is linear:
 never use a state that was folded further. The ready set is part of the state, so that neither
@@ -29,6 +30,8 @@ from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
 
 from . import events as ev
 from . import tally
+from .decisions import Decision, HandMade, Shown
+from .errors import FailureKind
 from .fan import Fan, anew, expanded, settled
 from .graph import Graph
 from .instances import base_of, instance
@@ -43,6 +46,7 @@ class JobState(msgspec.Struct, kw_only=True):
         ready: steps whose needs are met and that were not started, in the order they became so.
         running: steps with an attempt under way.
         retries: a heap of (monotonic second, step) of steps that wait for another attempt.
+        asking: steps that wait for somebody's approval.
         open_steps: steps that are not done.
         past: successes of earlier legs that no step of this leg has taken over, by name.
         former: what is known of steps of earlier legs that are none of this leg, by name.
@@ -52,6 +56,7 @@ class JobState(msgspec.Struct, kw_only=True):
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
         published: which step wrote which path below outputs/.
         failures: of this leg.
+        requests: ids of the requests from inbox/ that were recorded.
     """
 
     job_id: str = ""
@@ -69,6 +74,7 @@ class JobState(msgspec.Struct, kw_only=True):
     ready: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
     running: dict[str, None] = msgspec.field(default_factory=dict)
     retries: list[tuple[float, str]] = msgspec.field(default_factory=list)
+    asking: dict[str, None] = msgspec.field(default_factory=dict)
     open_steps: int = 0
     past: dict[str, Success] = msgspec.field(default_factory=dict)
     former: dict[str, StepState] = msgspec.field(default_factory=dict)
@@ -80,6 +86,7 @@ class JobState(msgspec.Struct, kw_only=True):
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
     failures: list[ev.Failure] = msgspec.field(default_factory=list)
     totals: Totals = msgspec.field(default_factory=Totals)
+    requests: set[str] = msgspec.field(default_factory=set)
     recovered: int = 0
     unknown: int = 0
 
@@ -101,7 +108,7 @@ class JobState(msgspec.Struct, kw_only=True):
 
     def moved(self, seq: int, event: Any, by: int) -> None:
         """Take in that `event`, folded as `seq`, got a seq that is higher by `by`."""
-        if isinstance(event, ev.StepSucceeded):
+        if isinstance(event, ev.StepSucceeded | ev.StepApproved | ev.StepSet):
             step = self.steps[event.step]
             if step.success is not None and step.success.seq == seq:
                 step.success = msgspec.structs.replace(step.success, seq=seq + by)
@@ -116,7 +123,7 @@ class JobState(msgspec.Struct, kw_only=True):
     @property
     def finished(self) -> bool:
         """Whether the current leg has ended."""
-        return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+        return self.status not in (JobStatus.NEW, JobStatus.OPEN)
 
 
 def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
@@ -144,18 +151,16 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             _begin(state, data, record.ts, fresh=True)
         case ev.JobResumed(data=data):
             _begin(state, data, record.ts, fresh=False)
-        case ev.JobSucceeded(data=data):
-            _end(state, JobStatus.SUCCEEDED, data, record.ts)
-        case ev.JobFailed(data=data):
-            _end(state, JobStatus.FAILED, data, record.ts)
-        case ev.JobCancelled(data=data):
-            _end(state, JobStatus.CANCELLED, data, record.ts)
+        case ev.JobSucceeded() | ev.JobFailed() | ev.JobCancelled() | ev.JobWaiting() as end:
+            _end(state, _ENDS[type(end)], end.data, record.ts)
         case ev.StepExpanded(step=name, data=data):
             expanded(state, name, data)
         case ev.StepInterrupted(step=name):
             _step_interrupted(state, name)
         case ev.StepInvalidated(step=name, data=data):
             state.past.pop(name, None)
+        case ev.StepWaiting() | ev.StepApproved() | ev.StepRejected() | ev.StepSet():
+            _by_people(state, record)
         case ev.FileWritten(step=name, data=data):
             state.published[data.path] = name
         case ev.LLMResponse() | ev.CacheHit() | ev.CacheMiss():
@@ -173,6 +178,14 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
         if not state.leg_started_at:  # a log without `job.started`
             state.started_at = state.leg_started_at = record.ts
     return state
+
+
+_ENDS = {
+    ev.JobSucceeded: JobStatus.SUCCEEDED,
+    ev.JobFailed: JobStatus.FAILED,
+    ev.JobCancelled: JobStatus.CANCELLED,
+    ev.JobWaiting: JobStatus.WAITING,
+}
 
 
 def seconds_between(start: str, end: str) -> float:
@@ -202,7 +215,7 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.finished_at, state.legs = "", state.legs + 1
     state.graph = graph = Graph(data.steps)
     state.steps, state.ready, state.retries, state.failures = {}, OrderedDict(), [], []
-    state.running, state.fans, state.once = {}, {}, {}
+    state.running, state.asking, state.fans, state.once = {}, {}, {}, {}
     state.open_steps = len(graph.ids)
     for name in graph.ids:
         step = state.steps[name] = anew(before.pop(name, None))
@@ -226,6 +239,8 @@ def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
     # Old logs tell no durations: then the stamps do.
     state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
     state.running.clear()
+    if data.request:
+        state.requests.add(data.request)
     if data.failures and not state.failures:  # a log without `step.failed`
         state.failures = list(data.failures)
 
@@ -280,6 +295,7 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> Non
     step = state.step(name)
     state.running.pop(name, None)
     state.ready.pop(name, None)
+    state.asking.pop(name, None)
     if step.status is StepStatus.WAITING:
         _wait_no_more(state, name)
     step.status, step.fault = StepStatus.FAILED, data
@@ -339,11 +355,64 @@ def _step_skipped(state: JobState, name: str, data: ev.Skip) -> None:
     _done(state, name, StepStatus.REUSED, success)
 
 
+def _by_people(state: JobState, record: Record[Any]) -> None:
+    match record.event:
+        case ev.StepWaiting(step=name, data=data):
+            _step_waiting(state, name, data)
+        case ev.StepApproved(step=name, data=data):
+            _step_approved(state, name, data, record.seq)
+        case ev.StepRejected(step=name, data=data):
+            _step_rejected(state, name, data, record.ts)
+        case ev.StepSet(step=name, data=data):
+            _step_set(state, name, data, record.seq)
+
+
+def _step_waiting(state: JobState, name: str, data: Shown) -> None:
+    step = state.step(name)
+    state.ready.pop(name, None)
+    state.asking[name] = None
+    step.status, step.asked, step.kind = StepStatus.ASKING, data, "approve"
+
+
+def _step_approved(state: JobState, name: str, data: Decision, seq: int) -> None:
+    state.requests.add(data.request)
+    success = Success(
+        step=name, seq=seq, key=data.key, output=data.output, output_sha256=data.output_sha256
+    )
+    _done(state, name, StepStatus.SUCCEEDED, success)
+
+
+def _step_rejected(state: JobState, name: str, data: Decision, ts: str) -> None:
+    state.requests.add(data.request)
+    said = f"rejected by {data.by}: {data.note}" if data.note else f"rejected by {data.by}"
+    fault = ev.StepFault(kind=FailureKind.REJECTED, message=said, hint="resuming asks again")
+    _step_failed(state, name, fault, ts)
+
+
+def _step_set(state: JobState, name: str, data: HandMade, seq: int) -> None:
+    state.requests.add(data.request)
+    step = state.step(name)
+    if step.status is StepStatus.WAITING:
+        _wait_no_more(state, name)
+    state.failures = [failure for failure in state.failures if failure.step != name]
+    success = Success(
+        step=name,
+        seq=seq,
+        key="",
+        output=data.output,
+        output_sha256=data.output_sha256,
+        by=data.by,
+    )
+    _done(state, name, StepStatus.SUCCEEDED, success)
+    step.reason = f"set by {data.by}: {data.reason}"
+
+
 def _done(state: JobState, name: str, status: StepStatus, success: Success) -> None:
     """Record a result, and make ready what was waiting for it alone."""
     step = state.step(name)
     state.ready.pop(name, None)
     state.running.pop(name, None)
+    state.asking.pop(name, None)
     already = step.status in DONE
     step.status, step.success, step.fault = status, success, None
     for file in success.files:

@@ -10,6 +10,7 @@ import msgspec
 
 from . import events as ev
 from . import money
+from .decisions import Shown
 
 
 class JobStatus(enum.StrEnum):
@@ -20,6 +21,7 @@ class JobStatus(enum.StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    WAITING = "waiting"
 
 
 class StepStatus(enum.StrEnum):
@@ -27,7 +29,8 @@ class StepStatus(enum.StrEnum):
 
     PENDING = "pending"
     RUNNING = "started"
-    WAITING = "waiting"
+    WAITING = "retrying"
+    ASKING = "waiting"
     EXPANDED = "expanded"
     SUCCEEDED = "succeeded"
     REUSED = "reused"
@@ -40,7 +43,10 @@ DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
 
 
 class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one."""
+    """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one.
+
+    `by` is who gave it by hand: such a result stands whatever the step's key.
+    """
 
     step: str
     seq: int
@@ -49,6 +55,7 @@ class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     output_sha256: str
     files: tuple[ev.FileRef, ...] = ()
     duration_s: float = 0.0
+    by: str = ""
 
 
 class StepState(msgspec.Struct, kw_only=True, gc=False):
@@ -59,6 +66,7 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
         tries: attempts in this leg, which is what `retry` counts.
         unmet: needs that have not succeeded yet.
         interrupted: attempts that were cut off, over all legs.
+        asked: what somebody is asked to approve, or has been.
     """
 
     status: StepStatus = StepStatus.PENDING
@@ -72,6 +80,7 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
     kind: str = ""
     started_at: str = ""
     work_s: float = 0.0
+    asked: Shown | None = None
 
 
 class Totals(msgspec.Struct, kw_only=True):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import msgspec
 
 from eventlog import Event, Log, Record
 
@@ -21,13 +20,15 @@ from .blobs import BlobStore
 from .cache import Cache, CacheMode, answered
 from .errors import ExitCode, FailureKind
 from .folder import RunFolder
+from .inbox import Inbox, settle, watch
 from .jobs import Jobs
 from .journal import Journal, line_fields
 from .keys import canonical
+from .outputs import Outputs
+from .petition import project_out
 from .plan import Policy
 from .preflight import check_functions, read_spec
 from .providers.base import Progress, Provider
-from .report import manifest
 from .runner import Runner, Stop
 from .spec.model import Spec
 from .specwork import SpecWork
@@ -81,7 +82,7 @@ class JobResult:
 
     Attributes:
         job_id: names its folder.
-        status: `succeeded`, `failed` or `cancelled`.
+        status: `succeeded`, `failed`, `cancelled` or `waiting`.
         exit_code: what `orch run` ends with.
         steps: each step's output, of those that have one.
         outputs: what the spec's `outputs` say.
@@ -147,6 +148,8 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         blobs = BlobStore(folder.artifacts)
         journal = Journal(log, state, written=as_written(blobs))
         journal.listen = _listener(folder, jobs, state, options)
+        inbox = Inbox(folder.inbox, options.warn)
+        settle(inbox, journal, Outputs(blobs).keep)
         started = _started(spec, folder, overrides)
         cache = Cache(folder, options.cache, options.warn)
         try:
@@ -168,14 +171,12 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 timeout_s=spec.timeout_s,
                 fans=work,
             )
-            if options.signals:
-                await signals.drive(runner, started, options.warn)
-            else:
-                await runner.drive(started)
+            look = functools.partial(watch, inbox, runner)
+            await signals.drive(runner, started, look, options.warn if options.signals else None)
         finally:
             cache.close()
             await providers.aclose()
-        _project_out(folder, jobs, state)
+        project_out(folder, jobs, state)
         return _result(folder, state, runner, work)
 
 
@@ -184,7 +185,7 @@ def _listener(folder: RunFolder, jobs: Jobs, state: JobState, options: Options) 
 
     def told(record: Record[Event]) -> None:
         if isinstance(record.event, ev.JobStarted | ev.JobResumed):
-            _project_out(folder, jobs, state)
+            project_out(folder, jobs, state)
         if options.listen is not None:
             options.listen(record)
 
@@ -288,6 +289,7 @@ def _kinds(
     options: Options,
 ) -> dict[str, StepKind]:
     from .providers.gate import Gates
+    from .steps.approve import ApproveStep
     from .steps.llm import LLMStep
     from .steps.python import PythonStep
     from .steps.shell import ShellStep
@@ -304,6 +306,7 @@ def _kinds(
         ),
         "python": PythonStep(),
         "run": ShellStep(),
+        "approve": ApproveStep(),
     }
 
 
@@ -336,13 +339,6 @@ def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.
     )
 
 
-def _project_out(folder: RunFolder, jobs: Jobs, state: JobState) -> None:
-    """Write the projections that people and scripts look at: manifest and catalogue."""
-    encoded = msgspec.json.format(msgspec.json.encode(manifest(state)), indent=2)
-    folder.write("manifest.json", encoded + b"\n")
-    jobs.note(state)
-
-
 _UNUSABLE = (FailureKind.AUTH, FailureKind.NETWORK)
 
 
@@ -350,8 +346,12 @@ def exit_code(state: JobState, stopped: Stop | None) -> ExitCode:
     """Return what a leg that ended in this state ends the program with."""
     if state.status is JobStatus.SUCCEEDED:
         return ExitCode.OK
+    if state.status is JobStatus.WAITING:
+        return ExitCode.WAITING
     if stopped is not None and stopped.signal:
         return ExitCode(128 + stopped.signal)
+    if stopped is not None and stopped.request:  # `orch cancel`: as if by SIGTERM
+        return ExitCode.SIGTERM
     kinds = [failure.kind for failure in state.failures]
     if kinds and all(kind in _UNUSABLE for kind in kinds):
         return ExitCode.PROVIDER

@@ -257,7 +257,11 @@ outputs:
         ("run: x\nmatrix: {a: [1]}\nenv: {A: '{{ matrix.b }}'}", "ORC126", "matrix.b"),
         ("run: x\nenv: {A: '{{ item }}'}", "ORC126", "uses `item`"),
         ("run: x\nfor_each: ['{{ item }}']", "ORC126", "uses `item`"),
-        ("approve: {}", "ORC113", "not supported yet"),
+        ("approve: {}", "ORC115", "`approve` has no `message`"),
+        ("approve: Publish?", "ORC114", "`approve` must be a map"),
+        ("approve: {message: '{{ nothing }}'}", "ORC126", "`nothing`"),
+        ("approve: {message: m}\ntimeout_s: 3", "ORC118", "means nothing in a step of kind"),
+        ("approve: {message: m}\nrun: x", "ORC118", "of two kinds"),
         ("run: x\ndepends_on: []", "ORC112", "unknown key"),
         ("run: x\nfiles: [../y]", "ORC121", "inside the spec's folder"),
         ("run:", "ORC114", "not null"),
@@ -687,7 +691,7 @@ steps:
       temperature: 1
     retry: {max_attempts: 0, on: [timout]}
   wait:
-    approve: {message: ok?}
+    approve: {massage: ok?}
   both: {run: a, llm: {prompt: b, provider: openai}}
   "no name": {llm: {prompt: "{{ 1 + "}, save_as: ../up.md}
 """

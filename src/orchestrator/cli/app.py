@@ -174,6 +174,70 @@ def resume(
     )
 
 
+@app.command()
+def cancel(
+    job: JobRef = "latest",
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Stop a job, also one that runs in another terminal.
+
+    What runs is ended and recorded, as by Ctrl-C; the job can be resumed.
+
+    Example: orch cancel latest
+    """
+    from . import people as command
+
+    command.cancel(runs_dir, job, as_json=as_json)
+
+
+@app.command()
+def approve(
+    job: JobRef,
+    step: Annotated[str, typer.Argument(help="The step; not needed if only one waits.")] = "",
+    reject: Annotated[bool, typer.Option("--reject", help="Say no: the step fails.")] = False,
+    note: Annotated[str, typer.Option(help="What is recorded with it.")] = "",
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Approve, or reject, what a step of a job asks.
+
+    Your account's name and the time are recorded. The approval is for what is shown: when
+    that changes, the job asks again.
+
+    Example: orch approve latest review --note "read it twice"
+    """
+    from . import people as command
+
+    command.approve(runs_dir, job, step, reject=reject, note=note, as_json=as_json)
+
+
+step_app = typer.Typer(no_args_is_help=True, help="Give a step's result by hand.")
+app.add_typer(step_app, name="step")
+
+
+@step_app.command(name="set")
+def step_set(
+    job: JobRef,
+    step: Annotated[str, typer.Argument(help="The step.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The file with its output; - is stdin.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why; it is recorded with your account's name.")],
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Record a result that was made by hand; what follows uses it.
+
+    The file holds JSON; for an llm or run step it may be the plain text of its answer.
+
+    Example: orch step set latest notes --output notes.md --reason "written by hand"
+    """
+    from . import people as command
+
+    command.set_output(runs_dir, job, step, file=output, reason=reason, as_json=as_json)
+
+
 @app.command(name="list")
 def list_(
     status: Annotated[str, typer.Option(help="Only jobs of this status.")] = "",

@@ -61,6 +61,14 @@ class Plain:
                 self._line("retry", "yellow", step, [text], ended=False)
             case ev.StepFailed(step=step, data=fault):
                 self._line("failed", "red", step, [f"{fault.kind}: {fault.message}"])
+            case ev.StepWaiting(step=step):
+                self._line("waits", "yellow", step, ["for an approval"], ended=False)
+            case ev.StepApproved(step=step, data=said):
+                self._line("ok", "green", step, [f"approved by {said.by}", said.note])
+            case ev.StepRejected(step=step, data=said):
+                self._line("failed", "red", step, [f"rejected by {said.by}", said.note])
+            case ev.StepSet(step=step, data=made):
+                self._line("set", "green", step, [f"by {made.by}: {made.reason}"])
             case ev.StepInterrupted(step=step, data=note):
                 self._line("cut off", "yellow", step, [note.reason], ended=False)
             case ev.StepInvalidated(step=step, data=note):
@@ -124,12 +132,13 @@ def closing_lines(state: JobState, before: Totals) -> list[str]:
         state: at the leg's end.
         before: the totals when it began.
     """
-    tally = dict.fromkeys(("succeeded", "reused", "failed", "not run"), 0)
+    tally = dict.fromkeys(("succeeded", "reused", "failed", "waiting", "not run"), 0)
     for step in state.steps.values():
         word = {
             StepStatus.SUCCEEDED: "succeeded",
             StepStatus.REUSED: "reused",
             StepStatus.FAILED: "failed",
+            StepStatus.ASKING: "waiting",
         }.get(step.status, "not run")
         tally[word] += 1
     steps = ", ".join(f"{number} {word}" for word, number in tally.items() if number)

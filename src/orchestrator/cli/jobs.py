@@ -21,7 +21,7 @@ from ..folder import RunFolder
 from ..history import records
 from ..jobs import Jobs
 from ..report import shown, step_word
-from ..state import JobState, Totals
+from ..state import JobState
 from . import out
 from .display import calls_line
 
@@ -29,7 +29,7 @@ LOG_CHUNK = 1 << 16
 TEXT = "\n\t"
 """Control characters that texts of many lines keep."""
 
-STATUSES = ("running", "succeeded", "failed", "cancelled", "interrupted")
+STATUSES = ("running", "succeeded", "failed", "cancelled", "waiting", "interrupted")
 COLUMNS = (
     "job_id",
     "project",
@@ -100,10 +100,10 @@ def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
     elif step:
         _print_step(document)
     else:
-        _print_job(folder, document, state.totals)
+        _print_job(folder, document, state)
 
 
-def _print_job(folder: RunFolder, document: dict[str, Any], totals: Totals) -> None:
+def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> None:
     out.data(f"{document['job_id']}  {document['project']}  {document['status']}")
     out.data(
         f"started {document['started_at']}, {out.seconds(document['duration_s'])}"
@@ -115,14 +115,19 @@ def _print_job(folder: RunFolder, document: dict[str, Any], totals: Totals) -> N
         for row in document["steps"]
     ]
     sys.stdout.write(rows_as(Format.TABLE, columns, rows))
-    for line in calls_line(totals):
+    for line in calls_line(state.totals):
         out.data(line)
     for failure in document["failures"]:
         out.data(visible(f"failed: {failure['step']} ({failure['kind']}): {failure['message']}"))
     for file in document["files"]:
         out.data(os.path.join(folder.outputs, file["path"]))
     last = document["job_id"]
-    if document["status"] in ("failed", "cancelled", "interrupted"):
+    for name in state.asking:
+        out.data(f"waiting: step {name} asks:")
+        out.data(visible(message_of(folder, state, name), keep=TEXT))
+    if document["status"] == "waiting":
+        out.talk(f"next: orch approve {last} {next(iter(state.asking))}, or --reject")
+    elif document["status"] in ("failed", "cancelled", "interrupted"):
         out.talk(f"go on: orch resume {last}")
     elif document["steps"]:
         out.talk(f"next: orch show {last} {shlex.quote(document['steps'][-1]['step'])}")
@@ -167,6 +172,20 @@ def _print_step(document: dict[str, Any]) -> None:
         out.data("")
         out.data(visible(str(text), keep=TEXT))
     out.talk(f"next: orch logs {document['job_id']} {shlex.quote(document['step'])}")
+
+
+def message_of(folder: RunFolder, state: JobState, step: str) -> str:
+    """Return what a step that waits shows."""
+    from ..blobs import BlobStore
+    from ..outputs import Outputs
+
+    asked = state.steps[step].asked
+    return str(Outputs(BlobStore(folder.artifacts)).load(asked.message)) if asked else ""
+
+
+def elsewhere(runs_dir: str) -> str:
+    """Return the option that names where the jobs are, if they are elsewhere."""
+    return "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
 
 
 def print_logs(runs_dir: str, ref: str, step: str) -> None:

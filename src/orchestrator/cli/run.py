@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,23 @@ def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
         if failure.hint:
             out.talk(f"  hint: {visible(failure.hint)}")
     elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    if result.status == "waiting":
+        _who_is_waited_for(result, elsewhere)
+        return
     out.talk(f"next: orch show {result.job_id}{elsewhere}" if result.ok else f"go on: {again}")
+
+
+def _who_is_waited_for(result: JobResult, elsewhere: str) -> None:
+    """Print what a job that pauses asks, and how it is answered."""
+    from ..folder import RunFolder
+    from .jobs import TEXT, message_of
+
+    folder = RunFolder(os.path.dirname(result.path), result.job_id)
+    for name in result.state.asking:
+        out.talk(f"step {name} asks:")
+        out.talk(visible(message_of(folder, result.state, name), keep=TEXT))
+    name = next(iter(result.state.asking))
+    out.talk(f"next: orch approve {result.job_id} {name}{elsewhere}, or with --reject")
 
 
 def dry_run(spec: Spec, **overrides: Any) -> None:

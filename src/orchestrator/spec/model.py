@@ -59,8 +59,14 @@ class LLM(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     idle_timeout_s: float = IDLE_TIMEOUT_S
 
 
+class Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person is asked; `message` is a template."""
+
+    message: str
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node of the job: exactly one of `llm`, `python` and `run` is set.
+    """A node of the job: exactly one of `llm`, `python`, `run` and `approve` is set.
 
     Attributes:
         name: matches `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
@@ -90,6 +96,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     llm: LLM | None = None
     python: str | None = None
     run: str | None = None
+    approve: Approve | None = None
     needs: tuple[str, ...] = ()
     with_: dict[str, Any] = msgspec.field(default_factory=dict, name="with")
     env: dict[str, str] = {}
@@ -113,9 +120,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def kind(self) -> str:
-        """The name of the kind: `llm`, `python` or `run`."""
+        """The name of the kind: `llm`, `python`, `run` or `approve`."""
         if self.llm is not None:
             return "llm"
+        if self.approve is not None:
+            return "approve"
         return "python" if self.python is not None else "run"
 
 

@@ -52,6 +52,7 @@ STEP = {
     "llm": MAP,
     "python": TEXT,
     "run": TEXT,
+    "approve": MAP,
     "needs": Field("texts"),
     "with": MAP,
     "env": MAP,
@@ -89,6 +90,7 @@ MODEL_LIMITS = {
     "tokens_per_minute": Field("integer", 1, 10_000_000_000),
 }
 PROVIDER_LIMITS = {**MODEL_LIMITS, "models": MAP}
+APPROVE = {"message": TEXT}
 RETRY = {
     "max_attempts": Field("integer", 1, 100),
     "initial_s": Field("number", 0, 3600),
@@ -113,12 +115,12 @@ RETRY_ON = tuple(
         FailureKind.BUDGET,
         FailureKind.CACHE_MISS,
         FailureKind.ITEMS,
+        FailureKind.REJECTED,
     )
 )
 
 LATER = frozenset(
     (
-        "approve",
         "cache",
         "workflow",
         "if",
@@ -252,6 +254,8 @@ def wrong_type(doc: Document, where: Path, what: str, item: Any, wanted: str) ->
         hint = "write one single `{{ expression }}`, with nothing around it"
     elif where == ("steps",):
         hint = "write `name:` and the step's keys below it, one step after the other"
+    elif where[-1] == "approve":
+        hint = "write `approve:` and below it `message: …`"
     elif where[-1] == "llm":
         hint = "write `llm:` and below it `prompt: …`"
     message = f"{what} must be {_WANTED[wanted]}, not {json_type(item)}"

@@ -13,7 +13,7 @@ from ..suggest import did_you_mean
 from ..templates import is_template
 from .each import check_each
 from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model
-from .shape import LLM, RETRY, RETRY_ON, STEP, read_fields, wrong_type
+from .shape import APPROVE, LLM, RETRY, RETRY_ON, STEP, read_fields, wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ FILE = "file://"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}", re.ASCII)
-_KINDS = ("llm", "python", "run")
+_KINDS = ("llm", "python", "run", "approve")
 _NOT_FOR = {
     "llm": {
         "cwd": "an llm step starts no process",
@@ -37,6 +37,9 @@ _NOT_FOR = {
         "save_as": "write files to the folder in ORCH_OUTPUTS",
         "with": "pass values through `env:`",
     },
+    "approve": dict.fromkeys(
+        ("with", "env", "cwd", "files", "save_as", "timeout_s", "retry"), "nothing is run there"
+    ),
 }
 
 
@@ -81,6 +84,8 @@ class StepCheck:
         self._kind(path, name, value)
         if "llm" in step:
             step["llm"] = self._llm((*path, "llm"), step["llm"])
+        if "approve" in step:
+            step["approve"] = self._approve((*path, "approve"), step["approve"])
         if "python" in step and not _FUNCTION.fullmatch(step["python"]):
             message = f"`{step['python']}` does not name a function"
             doc.problem("ORC116", message, doc.at((*path, "python")), "write `module:function`")
@@ -109,10 +114,13 @@ class StepCheck:
             self.doc.problem(
                 "ORC118", message, self.doc.at_key((*path, kinds[1])), "make it two steps"
             )
-        elif not kinds and not value.keys() & {"approve", "workflow"}:
+        elif not kinds and "workflow" not in value:
             message = f"step `{name}` says nothing to do"
             self.doc.problem(
-                "ORC118", message, self.doc.at_key(path), "give it `llm:`, `python:` or `run:`"
+                "ORC118",
+                message,
+                self.doc.at_key(path),
+                "give it `llm:`, `python:`, `run:` or `approve:`",
             )
         elif kinds:
             for key, hint in _NOT_FOR[kinds[0]].items():
@@ -156,6 +164,17 @@ class StepCheck:
             "base_url": base_url,
             "options": options,
         }
+
+    def _approve(self, path: Path, value: dict[str, Any]) -> dict[str, Any]:
+        approve = read_fields(self.doc, path, value, APPROVE)
+        if "message" not in value:
+            hint = "say what is to be approved"
+            self.doc.problem("ORC115", "`approve` has no `message`", self.doc.at_key(path), hint)
+        message = approve.setdefault("message", "")
+        if message.startswith(FILE):
+            where = (*path, "message")
+            approve["message"] = self._text_of(where, message.removeprefix(FILE).strip())
+        return approve
 
     def _model(self, path: Path, provider: str, model: str, llm: dict[str, Any]) -> None:
         doc = self.doc

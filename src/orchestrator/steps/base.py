@@ -37,6 +37,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         abandons: True if a timeout can't end the attempt (a thread), only stop waiting for it.
         limits_itself: True if `perform` keeps the timeout itself, because it does not count all
             that passes (waiting for a turn is no work).
+        asks: what a person is asked to approve, of a step that is never performed.
     """
 
     parts: dict[str, Any]
@@ -45,6 +46,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     abandons: bool = False
     passed: tuple[str, ...] = ()
     limits_itself: bool = False
+    asks: str | None = None
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ legs as (
     select file, job_id, leg,
         coalesce(
             max(try_cast(data->>'duration_s' as double))
-                filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled')),
+                filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting')),
             date_diff('microsecond', min(ts), max(ts)) / 1e6) as duration_s
     from told
     group by file, job_id, leg
@@ -23,29 +23,32 @@ spent as (
 stood as (
     select file, job_id, count(*) as steps,
         count(*) filter (where status = 'succeeded') as succeeded,
-        count(*) filter (where status = 'failed') as failed
+        count(*) filter (where status = 'failed') as failed,
+        count(*) filter (where status = 'waiting') as waiting
     from steps
     group by file, job_id
 ),
 ends as (
     select file, job_id,
         arg_max(type, seq) filter (where type in (
-            'job.started', 'job.resumed', 'job.succeeded', 'job.failed', 'job.cancelled')) as last,
+            'job.started', 'job.resumed', 'job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting')) as last,
         arg_max(data->>'project', seq)
             filter (where type in ('job.started', 'job.resumed')) as project,
         coalesce(min(ts) filter (where type = 'job.started'), min(ts)) as started_at,
-        max(ts) filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled')) as ended
+        max(ts) filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting')) as ended
     from told
     group by file, job_id
 )
 select
     job_id,
     project,
+    -- A job that waited is open again when somebody has answered.
     case when last in ('job.succeeded', 'job.failed', 'job.cancelled')
+        or (last = 'job.waiting' and waiting > 0 and not held)
         then replace(last, 'job.', '')
         when held then 'running' else 'interrupted' end as status,
     started_at,
-    case when last in ('job.succeeded', 'job.failed', 'job.cancelled') then ended end as finished_at,
+    case when last in ('job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting') then ended end as finished_at,
     duration_s,
     legs,
     coalesce(steps, 0) as steps,

@@ -16,14 +16,19 @@ select
         when arg_max(type, seq) = 'step.skipped'
             and arg_max((data->>'reason'), seq) filter (where type = 'step.skipped')
                 = 'already succeeded' then 'succeeded'
+        when arg_max(type, seq) in ('step.approved', 'step.set') then 'succeeded'
+        when arg_max(type, seq) = 'step.rejected' then 'failed'
         else replace(arg_max(type, seq), 'step.', '')
     end as status,
-    arg_max(data->>'kind', seq) filter (where type = 'step.started') as kind,
+    coalesce(
+        arg_max(data->>'kind', seq) filter (where type = 'step.started'),
+        case when count(*) filter (where type = 'step.waiting') > 0 then 'approve' end) as kind,
     count(*) filter (where type = 'step.started') as attempts,
     sum(coalesce(said_s, date_diff('microsecond', began, ts) / 1e6))
         filter (where type in ('step.succeeded', 'step.failed', 'step.retrying')) as duration_s,
     min(ts) filter (where type = 'step.started') as started_at,
-    max(ts) filter (where type in ('step.succeeded', 'step.failed')) as finished_at,
+    max(ts) filter (where type in (
+        'step.succeeded', 'step.failed', 'step.approved', 'step.rejected', 'step.set')) as finished_at,
     arg_max(data->>'reason', seq) filter (where type = 'step.skipped') as skipped,
     arg_max(data->>'message', seq) filter (where type in ('step.failed', 'step.retrying')) as message,
     file
