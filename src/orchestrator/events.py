@@ -164,7 +164,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call of a model that is about to be made; its request's blob is durable by its end.
 
     `waited_s` passed before it, in no way its work, for want of what `waited_for` names:
-    `concurrency`, `rate`, `breaker` or `retry_after`.
+    `concurrency`, `rate`, `breaker` or `retry_after`. `mends` tells what was wrong with the answer
+    before, where this call asks for a better one.
     """
 
     provider: str = ""
@@ -175,6 +176,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: BlobRef | None = None
     waited_s: float | None = None
     waited_for: str = ""
+    mends: str = ""
     simulated: bool = False
 
 

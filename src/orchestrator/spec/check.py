@@ -22,6 +22,7 @@
 | ORC128 | a template where none may be                             |
 | ORC129 | a file the spec names can't be read                      |
 | ORC130 | anything that the final conversion refuses               |
+| ORC131 | an `output` that is no JSON Schema                       |
 
 ORC101 to ORC110 are those of the text itself: see `yamldoc`.
 """

@@ -145,6 +145,8 @@ class StepCheck:
         for key in ("prompt", "system"):
             if llm.get(key, "").startswith(FILE):
                 llm[key] = self._text_of((*path, key), llm[key].removeprefix(FILE).strip())
+        if "output" in llm:
+            self._schema((*path, "output"), llm["output"])
         provider = llm.get("provider", self.defaults.provider)
         own = provider == self.defaults.provider
         if "provider" in llm:
@@ -175,6 +177,14 @@ class StepCheck:
             where = (*path, "message")
             approve["message"] = self._text_of(where, message.removeprefix(FILE).strip())
         return approve
+
+    def _schema(self, where: Path, schema: dict[str, Any]) -> None:
+        from ..steps.structured import schema_fault  # loads a validator, which few specs need
+
+        if fault := schema_fault(schema):
+            hint = "see https://json-schema.org/understanding-json-schema"
+            message = f"`output` is no JSON Schema: {fault}"
+            self.doc.problem("ORC131", message, self.doc.at_key(where), hint)
 
     def _model(self, path: Path, provider: str, model: str, llm: dict[str, Any]) -> None:
         doc = self.doc

@@ -40,6 +40,7 @@ from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
 from ..providers.gate import Gates, NotCalled, Passage
 from ..safepath import UnsafePath, components
+from . import structured
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -54,6 +55,9 @@ class _Params(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider
     save_as: str
     idle_timeout_s: float
+    mends: _Params | None = None
+    """The call whose answer could not be used, if this one asks for a better one."""
+    problem: str = ""
 
     @property
     def model(self) -> str:
@@ -63,6 +67,9 @@ class _Params(msgspec.Struct, frozen=True, kw_only=True):
 
 class LLMStep:
     """Calls a model; its output is `{"text": …}`, with `data` for a structured answer.
+
+    One that does not fit its schema is asked for once more, by a second call that shows the first
+    answer; both are recorded.
 
     Args:
         connect: returns the provider of a name and base URL.
@@ -138,12 +145,34 @@ class LLMStep:
         """Take the answer from the cache, or call the model."""
         params: _Params = prepared.params
         async with self._cache.turn(params.call.key):
-            reply = await self._answer(params, attempt)
+            reply = await self._usable(params, attempt)
         output = _output(reply, params.request)
         if not params.save_as:
             return Result(output=output)
         _save(reply.text, attempt.work_dir, params.save_as)
         return Result(output=output, files=await attempt.publish(attempt.work_dir))
+
+    async def _usable(self, params: _Params, attempt: Attempt) -> Reply:
+        """Return an answer that fits what the step asks for: the first one, or the second."""
+        reply = await self._answer(params, attempt)
+        problem = _problem(reply, params.request)
+        if not problem:
+            return reply
+        if not reply.complete:
+            raise structured.unfit(reply, problem, again=False)
+        request = structured.mended(params.request, reply.text, problem)
+        mending = msgspec.structs.replace(
+            params,
+            request=request,
+            call=describe(params.provider, request),
+            mends=params,
+            problem=problem,
+        )
+        reply = await self._call(mending, attempt, None)
+        problem = _problem(reply, params.request)
+        if problem:
+            raise structured.unfit(reply, problem, again=True)
+        return reply
 
     async def _answer(self, params: _Params, attempt: Attempt) -> Reply:
         provider, call = params.provider, params.call
@@ -183,7 +212,7 @@ class LLMStep:
             )
         return await self._call(params, attempt, CacheMiss(step=attempt.step, data=miss))
 
-    async def _call(self, params: _Params, attempt: Attempt, miss: CacheMiss) -> Reply:
+    async def _call(self, params: _Params, attempt: Attempt, miss: CacheMiss | None) -> Reply:
         provider = params.provider
         try:
             provider.check()
@@ -195,11 +224,12 @@ class LLMStep:
             async with self._gates.passage(provider, params.request) as passage:
                 return await self._send(params, attempt, miss, passage)
         except NotCalled as refused:
-            await attempt.emit(miss, wait=False)
+            if miss is not None:
+                await attempt.emit(miss, wait=False)
             raise refused.error from None
 
     async def _send(
-        self, params: _Params, attempt: Attempt, miss: CacheMiss, passage: Passage
+        self, params: _Params, attempt: Attempt, miss: CacheMiss | None, passage: Passage
     ) -> Reply:
         provider, call = params.provider, params.call
         request = msgspec.json.encode(call.components)
@@ -212,9 +242,11 @@ class LLMStep:
             request=ref_of(request),
             waited_s=round(passage.waited_s, 6) or None,
             waited_for=passage.waited_for,
+            mends=params.problem,
             simulated=provider.simulated,
         )
-        await attempt.emit(miss, LLMRequest(step=attempt.step, data=asked))
+        told = [] if miss is None else [miss]
+        await attempt.emit(*told, LLMRequest(step=attempt.step, data=asked))
         answered = Answered(
             provider=provider.name,
             model=params.model,
@@ -251,7 +283,7 @@ class LLMStep:
                 return await params.provider.complete(
                     params.request,
                     timeout_s=timeout_s,
-                    idempotency_key=attempt.idempotency_key,
+                    idempotency_key=attempt.idempotency_key + ("-mend" if params.mends else ""),
                     idle_timeout_s=params.idle_timeout_s,
                     report=report,
                 )
@@ -270,8 +302,10 @@ class LLMStep:
         """Make the answer durable, then tell of it."""
         response = msgspec.json.encode(reply)
         async with beside(lambda: self._put_blob(response)):
-            if reply.complete and _data(reply, params.request) is not _INVALID:
-                self._cache.store(self._entry(params, attempt, reply, answered.model, duration_s))
+            if reply.complete and not _problem(reply, params.request):
+                # A better answer is kept as that to the first request: it is asked for again.
+                kept = params.mends or params
+                self._cache.store(self._entry(kept, attempt, reply, answered.model, duration_s))
         usage = reply.usage
         quote = self._quote(params, reply)
         done = msgspec.structs.replace(
@@ -326,31 +360,15 @@ class LLMStep:
         )
 
 
-_INVALID = object()
-
-
-def _data(reply: Reply, request: Request) -> Any:
-    """Return a structured answer's value, None without a schema, _INVALID if it is no JSON."""
-    if request.schema is None:
-        return None
-    try:
-        return msgspec.json.decode(reply.text)
-    except (msgspec.DecodeError, RecursionError):
-        return _INVALID
+def _problem(reply: Reply, request: Request) -> str:
+    """Return why an answer is not what the step asks for, or nothing."""
+    return "" if request.schema is None else structured.read(reply.text, request.schema).problem
 
 
 def _output(reply: Reply, request: Request) -> dict[str, Any]:
-    data = _data(reply, request)
-    if data is _INVALID:
-        raise StepError(
-            "the answer is no JSON, where the step's `output:` asks for it",
-            kind=FailureKind.INVALID_OUTPUT,
-            place=reply.model,
-            hint="say in the prompt that the answer must be JSON, or take another model",
-        )
     output: dict[str, Any] = {"text": reply.text}
     if request.schema is not None:
-        output["data"] = data
+        output["data"] = structured.read(reply.text, request.schema).value
     if not reply.complete:
         output["stop_reason"] = reply.stop_reason
     return output
