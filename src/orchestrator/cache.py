@@ -1,4 +1,4 @@
-"""Answers of models, reused across jobs.
+"""Answers of models and results of steps, reused across jobs.
 
 `runs/<job>/.cache/<key>.json` is the truth: an entry holds the request, the answer, who paid
 for it, and a hash that is verified on every hit. An index (see `cacheindex`) says where the
@@ -8,62 +8,29 @@ that holds it has been cleared.
 
 from __future__ import annotations
 
-import enum
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
 
-import anyio
 import msgspec
 
-from eventlog.codec import UNREADABLE
 from eventlog.fs import FILES, write_whole
 
+from .cachefile import SUFFIX, Entry, Found, Refused, encoded, load
 from .cacheindex import CacheIndex, Place
+from .cachepolicy import DEFAULT, CacheMode, CachePolicy
+from .flight import Flights
 from .folder import RunFolder
-from .keys import call_key, canonical, first_difference, part_hashes, sha256
-from .providers.base import Provider, Reply, Request
+from .instances import base_of
+from .keys import call_key, first_difference, part_hashes
+from .providers.base import Provider, Request
+from .usercache import UserCache, set_aside
 
-SCHEMA_VERSION = 1
-MAX_BYTES = 64 << 20
 LOOKS = 16
 """How often the index is asked for a key's holders, when those it named before are gone."""
-
-
-class CacheMode(enum.StrEnum):
-    """What the user asked of the cache."""
-
-    USE = "use"
-    OFF = "off"
-    REFRESH = "refresh"
-    ONLY = "only"
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An answer and where it came from.
-
-    Attributes:
-        parts: a hash for each component of the key, to explain a miss.
-        request: the components themselves.
-        job_id, seq: of the `llm.request` that paid for it.
-        duration_s: of the call.
-        sha256: over the canonical JSON of all other fields.
-    """
-
-    key: str
-    provider: str
-    model: str
-    request: dict[str, Any]
-    parts: dict[str, str]
-    reply: Reply
-    job_id: str
-    project: str
-    step: str
-    created_at: str
-    duration_s: float
-    seq: int | None = None
-    schema_version: int = 0
-    sha256: str = ""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +39,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     components: dict[str, Any]
     parts: dict[str, str]
+
+
+class Look(NamedTuple):
+    """What was found; `why` an entry was passed over: `expired`, `scope`, or `gone` with its files.
+
+    `holder` is the job whose folder it is in; None for the user's own cache.
+    """
+
+    entry: Entry | None
+    why: str = ""
+    holder: RunFolder | None = None
 
 
 def describe(provider: Provider, request: Request) -> Call:
@@ -99,9 +77,9 @@ def answered(runs_dir: str, project: str, steps: Iterable[str]) -> set[str]:
     index = CacheIndex(runs_dir)
     try:
         names = set(steps)
-        found = {name for name in names if index.nearest(project, name) is not None}
+        found = {name for name in names if index.newest(project, name)}
         if found != names and index.reconcile():
-            found = {name for name in names if index.nearest(project, name) is not None}
+            found = {name for name in names if index.newest(project, name)}
         return found
     finally:
         index.close()
@@ -114,101 +92,202 @@ class Cache:
         folder: the job's.
         mode: what the user asked for.
         warn: told of an entry that was set aside.
+        project: the job's.
+        refresh: steps that ask again, whatever the mode says for the others.
+        user: the user's own cache, for entries of scope `user`.
+        clock: nanoseconds since 1970, for the age of entries.
     """
 
-    def __init__(self, folder: RunFolder, mode: CacheMode, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        mode: CacheMode,
+        warn: Callable[[str], None],
+        *,
+        project: str = "",
+        refresh: Iterable[str] = (),
+        user: UserCache | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._folder = folder
-        self.mode = mode
+        self._mode = mode
         self._warn = warn
+        self._project = project
+        self._refresh = frozenset(refresh)
+        self._user = user
+        self._clock = clock
         self._index = CacheIndex(folder.root)
-        self._turns: dict[str, anyio.Lock] = {}
+        self._flights = Flights()
+        self._stored: set[str] = set()
 
-    def turn(self, key: str) -> anyio.Lock:
-        """Return the lock that makes equal calls wait for each other: the first one calls."""
-        return self._turns.setdefault(key, anyio.Lock())
+    def mode(self, step: str, policy: CachePolicy = DEFAULT) -> CacheMode:
+        """Return what holds for a step."""
+        if not policy.use or self._mode is CacheMode.OFF:
+            return CacheMode.ONLY if self._mode is CacheMode.ONLY else CacheMode.OFF
+        if base_of(step) in self._refresh and self._mode is CacheMode.USE:
+            return CacheMode.REFRESH
+        return self._mode
 
-    def lookup(self, key: str) -> Entry | None:
-        """Return the answer for a key, from this job or another, or None.
+    @asynccontextmanager
+    async def turn(self, key: str, step: str, policy: CachePolicy = DEFAULT) -> AsyncIterator[None]:
+        """Make equal calls of this process wait for each other, where they would be shared."""
+        if self.mode(step, policy) is CacheMode.OFF:
+            yield
+            return
+        async with self._flights.turn(key):
+            yield
 
-        What is found elsewhere is copied into this job's folder; a copy that a power cut takes
-        is found elsewhere again.
+    def off(self, step: str, policy: CachePolicy = DEFAULT) -> bool:
+        """Return whether nothing is kept of a step."""
+        return not policy.use or self.mode(step, policy) is CacheMode.OFF
+
+    def look(
+        self,
+        key: str,
+        step: str,
+        policy: CachePolicy = DEFAULT,
+        *,
+        holds: Callable[[Entry, RunFolder | None], bool] | None = None,
+    ) -> Look:
+        """Return the entry for a key, from this job or another.
+
+        An answer that is found elsewhere is copied into this job's folder; a copy that a power
+        cut takes is found elsewhere again. What has files is copied by `adopt`, after them.
+
+        Args:
+            key: of the call or the step.
+            step: who asks.
+            policy: what the spec says for it.
+            holds: whether what an entry names is there.
         """
-        if self.mode in (CacheMode.OFF, CacheMode.REFRESH):
-            return None
-        own = self._load(self._folder.job_id, key)
-        if own is not None:
-            return own
-        for _ in range(LOOKS):
-            places = self._index.holders(key)
-            if not places and not self._index.reconcile():
-                return None
-            for place in places:
-                entry = self._load(place.job_id, key)
-                if entry is not None:
-                    self._write(entry, durable=False)
-                    return entry
-                self._index.forget(key, place.job_id)
-        return None
+        mode = self.mode(step, policy)
+        if (
+            not policy.use
+            or mode is CacheMode.OFF
+            or (mode is CacheMode.REFRESH and key not in self._stored)
+        ):
+            return Look(None)
+        why = ""
+        for found, holder in self._candidates(key, policy):
+            passed_over = self._passed_over(found.entry, policy)
+            if not passed_over and holds is not None and not holds(found.entry, holder):
+                passed_over = "gone"
+            if passed_over:
+                why = why or passed_over
+                continue
+            look = Look(found.entry, "", holder)
+            if found.entry.result is None:
+                self.adopt(look, found.raw)
+            return look
+        return Look(None, why)
 
-    def store(self, entry: Entry) -> None:
-        """Keep an answer, durable on return.
+    def adopt(self, look: Look, raw: bytes = b"") -> None:
+        """Copy an entry that was found elsewhere into this job's folder."""
+        if look.entry is not None and look.holder is not self._folder:
+            self._write(look.entry, raw or encoded(look.entry), durable=False)
+
+    def store(self, entry: Entry, policy: CachePolicy = DEFAULT) -> None:
+        """Keep an entry, durable on return.
 
         Raises:
             OSError: it can't be written.
         """
-        if self.mode is not CacheMode.OFF:
-            self._write(entry, durable=True)
+        if self.off(entry.step, policy):
+            return
+        scope = "" if policy.scope == "runs" else policy.scope
+        entry = msgspec.structs.replace(entry, scope=scope)
+        raw = encoded(entry)
+        self._write(entry, raw, durable=True)
+        self._stored.add(entry.key)
+        if scope == "user" and self._user is not None and entry.result is None:
+            self._user.store(entry.key, raw)
 
-    def why_missed(self, project: str, step: str, parts: dict[str, str]) -> tuple[str, str]:
-        """Return which component differs from the nearest earlier entry, and that one's key."""
-        if self.mode in (CacheMode.OFF, CacheMode.REFRESH):
-            return ("not asked for" if self.mode is CacheMode.OFF else "refresh", "")
-        nearest: Place | None = self._index.nearest(project, step)
+    def why_missed(
+        self, step: str, call: Call, look: Look, policy: CachePolicy = DEFAULT
+    ) -> tuple[str, str]:
+        """Return why an entry was not used, and the key of the nearest earlier one.
+
+        The reason is `first`, `expired`, `scope`, `gone`, or names the components that differ.
+        """
+        mode = self.mode(step, policy)
+        if not policy.use or mode is CacheMode.OFF:
+            return "not asked for", ""
+        if mode is CacheMode.REFRESH:
+            return "refresh", ""
+        if look.why:
+            return look.why, call.key
+        nearest = nearest_of(self._index.newest(self._project, step), call.parts)
         if nearest is None:
             return "first", ""
-        return first_difference(parts, nearest.parts) or "cleared", nearest.key
+        return first_difference(call.parts, nearest.parts) or "cleared", nearest.key
 
-    def expects_call(self, project: str, step: str) -> bool:
+    def expects_call(self, step: str, policy: CachePolicy = DEFAULT) -> bool:
         """Return whether a step will surely call its model: no job ever kept an answer of it."""
-        if self.mode in (CacheMode.OFF, CacheMode.REFRESH):
+        mode = self.mode(step, policy)
+        if mode in (CacheMode.OFF, CacheMode.REFRESH):
             return True
-        return self.mode is CacheMode.USE and self._index.nearest(project, step) is None
+        return mode is CacheMode.USE and not self._index.newest(self._project, step)
 
     def close(self) -> None:
         """Let go of the index."""
         self._index.close()
 
-    def _path(self, job_id: str, key: str) -> str:
-        return os.path.join(self._folder.root, job_id, ".cache", f"{key}.json")
+    def _candidates(
+        self, key: str, policy: CachePolicy
+    ) -> Iterator[tuple[Found, RunFolder | None]]:
+        """Yield a key's entries and who holds them: this job, others, the user's folder."""
+        own = self._load(self._folder, key)
+        if own is not None:
+            yield own, self._folder
+        for _ in range(0 if policy.scope == "job" else LOOKS):
+            project = self._project if policy.scope == "project" else None
+            places = self._index.holders(key, project)
+            gone = 0
+            for place in places:
+                holder = RunFolder(self._folder.root, place.job_id)
+                found = self._load(holder, key) if place.job_id != self._folder.job_id else own
+                if found is None:
+                    gone += 1
+                    self._index.forget(key, place.job_id)
+                elif found is not own:
+                    yield found, holder
+            if places and not gone:
+                break
+            if not places and not self._index.reconcile():
+                break
+        if policy.scope == "user" and self._user is not None:
+            found = self._user.load(key)
+            if found is not None:
+                yield found, None
 
-    def _load(self, job_id: str, key: str) -> Entry | None:
-        path = self._path(job_id, key)
+    def _passed_over(self, entry: Entry, policy: CachePolicy) -> str:
+        mine = {"job": entry.job_id == self._folder.job_id}
+        mine["project"] = entry.project == self._project
+        if not mine.get(policy.scope, True) or not mine.get(entry.scope, True):
+            return "scope"
+        if policy.ttl_s is not None and self._age_s(entry) > policy.ttl_s:
+            return "expired"
+        return ""
+
+    def _age_s(self, entry: Entry) -> float:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+            made_s = datetime.fromisoformat(entry.created_at).timestamp()
+        except ValueError:
+            return float("inf")
+        return self._clock() / 1e9 - made_s
+
+    def _load(self, folder: RunFolder, key: str) -> Found | None:
+        path = os.path.join(folder.cache, key + SUFFIX)
+        found = load(path, key)
+        if isinstance(found, Refused):
+            set_aside(path, found.why, self._warn)
             return None
-        with open(fd, "rb") as file:
-            large = os.fstat(fd).st_size > MAX_BYTES
-            data = b"" if large else file.read()
-        found = "it is larger than 64 MiB" if large else _verified(data, key)
-        if isinstance(found, Entry):
-            return found
-        self._set_aside(path, found)
-        return None
+        return found
 
-    def _set_aside(self, path: str, why: str) -> None:
-        self._warn(f"warning: a cache entry was set aside: {why}\n  --> {path}")
-        try:
-            os.replace(path, f"{path}.bad")
-        except OSError:
-            pass  # it stays, and is a miss again next time
-
-    def _write(self, entry: Entry, *, durable: bool) -> None:
-        entry = msgspec.structs.replace(entry, schema_version=SCHEMA_VERSION)
-        entry = msgspec.structs.replace(entry, sha256=_entry_hash(entry))
+    def _write(self, entry: Entry, raw: bytes, *, durable: bool) -> None:
         os.makedirs(self._folder.cache, mode=0o700, exist_ok=True)
-        path = self._path(self._folder.job_id, entry.key)
-        write_whole(FILES, path, msgspec.json.encode(entry) + b"\n", durable=durable)
+        path = os.path.join(self._folder.cache, entry.key + SUFFIX)
+        write_whole(FILES, path, raw, durable=durable)
         self._index.add(
             Place(
                 key=entry.key,
@@ -221,16 +300,11 @@ class Cache:
         )
 
 
-def _verified(data: bytes, key: str) -> Entry | str:
-    """Return the entry that the bytes hold, or why they can't be used."""
-    try:
-        entry = msgspec.json.decode(data, type=Entry)
-    except UNREADABLE as error:
-        return f"it can't be read: {error}"
-    if entry.key != key or call_key(entry.request) != key:
-        return "it answers another request"
-    return entry if entry.sha256 == _entry_hash(entry) else "its hash is wrong"
+def nearest_of(places: list[Place], parts: dict[str, str]) -> Place | None:
+    """Return the entry that differs in the fewest components; of equals, the newest."""
 
+    def differing(place: Place) -> int:
+        names = parts.keys() | place.parts.keys()
+        return sum(parts.get(name) != place.parts.get(name) for name in names)
 
-def _entry_hash(entry: Entry) -> str:
-    return sha256(canonical(msgspec.structs.replace(entry, sha256="")))
+    return min(places, key=differing, default=None)

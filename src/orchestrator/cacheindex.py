@@ -16,7 +16,7 @@ from eventlog.codec import UNREADABLE
 from .ids import is_name
 
 HOLDERS = 8
-"""How many folders are tried for one key, the newest first."""
+"""How many entries are looked at, the newest first: of one key, and of one step."""
 
 _SCHEMA = """
 create table if not exists entry (
@@ -66,16 +66,22 @@ class CacheIndex:
         self._db: sqlite3.Connection | None = None
         self._reconciled = False
 
-    def holders(self, key: str) -> list[Place]:
-        """Return where a key's entries should be, the newest first."""
-        return self._places("where key = ? and not gone order by created_at desc, job_id desc", key)
+    def holders(self, key: str, project: str | None = None) -> list[Place]:
+        """Return where a key's entries should be, the newest first; of one project, or of all."""
+        newest = "not gone order by created_at desc, job_id desc"
+        if project is None:
+            return self._places(f"where key = ? and {newest}", key)
+        return self._places(f"where key = ? and project = ? and {newest}", key, project)
 
-    def nearest(self, project: str, step: str) -> Place | None:
-        """Return the newest entry that a step of a project ever had, cleared or not, or None."""
-        found = self._places(
+    def newest(self, project: str, step: str) -> list[Place]:
+        """Return the newest entries that a step of a project ever had, cleared or not."""
+        return self._places(
             "where project = ? and step = ? order by created_at desc, key", project, step
         )
-        return found[0] if found else None
+
+    def all(self) -> list[Place]:
+        """Return every entry that is not known to be gone."""
+        return self._places("where not gone order by created_at desc, key, job_id", limit=-1)
 
     def add(self, place: Place) -> None:
         """Note an entry."""
@@ -130,9 +136,9 @@ class CacheIndex:
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _places(self, where: str, *params: str) -> list[Place]:
+    def _places(self, where: str, *params: str, limit: int = HOLDERS) -> list[Place]:
         columns = "key, job_id, project, step, parts, created_at"
-        sql = f"select {columns} from entry {where} limit {HOLDERS}"  # noqa: S608 - our own words
+        sql = f"select {columns} from entry {where} limit {limit}"  # noqa: S608 - our own words
         try:
             rows = self._open().execute(sql, params).fetchall()
         except sqlite3.DatabaseError as error:

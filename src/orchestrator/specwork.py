@@ -23,11 +23,13 @@ from .expand import items_of
 from .filestore import FileStore
 from .folder import RunFolder
 from .instances import base_of, instance, item_of
+from .keys import step_key
 from .outputs import Outputs
 from .publish import publish_folder
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .spec.model import Spec, Step
 from .state import DONE, JobState, Success
+from .stepcache import StepCache
 from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
 from .work import Expansion
 
@@ -47,6 +49,7 @@ class SpecWork:
         kinds: by the name they have in a spec.
         environ: what shell and python steps are given.
         state: returns the job's state, for what other steps have published.
+        reuse: what takes over results of other jobs, for steps that say so.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class SpecWork:
         kinds: Mapping[str, StepKind],
         environ: Mapping[str, str],
         state: Callable[[], JobState],
+        reuse: StepCache | None = None,
     ) -> None:
         self._spec = spec
         self._folder = folder
         self._kinds = kinds
         self._environ = {**environ, **spec.env}
         self._state = state
+        self._reuse = reuse
         self._store = FileStore(folder.outputs)
         self._outputs = Outputs(BlobStore(folder.artifacts))
         self._values = spec.values
@@ -156,10 +161,23 @@ class SpecWork:
 
     async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
         """Hand the attempt to the step's kind; its private folder is removed afterwards."""
+        step = self._step(name)
+        perform = functools.partial(self._kinds[step.kind].perform, prepared, attempt)
         try:
-            return await self._kinds[self._step(name).kind].perform(prepared, attempt)
+            if self._reuse is None or step.llm is not None or step.cache is None:
+                return await perform()
+            key = self._key(step, prepared)
+            return await self._reuse.through(key, prepared, attempt, step.cache, perform)
         finally:
             shutil.rmtree(attempt.work_dir, ignore_errors=True)
+
+    def _key(self, step: Step, prepared: Prepared) -> str:
+        """Return what a result depends on that other jobs may take over."""
+        steps = self._state().steps
+        needs = (need for need in step.needs if need not in prepared.passed)
+        successes = [steps[need].success for need in needs]
+        hashes = [success.output_sha256 for success in successes if success is not None]
+        return step_key(step.kind, prepared.parts, hashes)
 
     def holds(self, success: Success) -> str:
         """Return why a recorded result can't be used any more, or nothing."""

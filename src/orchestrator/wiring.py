@@ -17,7 +17,8 @@ from eventlog import Event, Log, Record
 from . import __version__, prices, signals
 from . import events as ev
 from .blobs import BlobStore
-from .cache import Cache, CacheMode, answered
+from .cache import Cache, answered
+from .cachepolicy import DEFAULT, CacheMode
 from .errors import ExitCode, FailureKind
 from .folder import RunFolder
 from .inbox import Inbox, settle, watch
@@ -34,7 +35,9 @@ from .spec.model import Spec
 from .specwork import SpecWork
 from .start import as_written
 from .state import DONE, JobState, JobStatus
+from .stepcache import StepCache
 from .steps.base import StepKind
+from .usercache import UserCache, user_folder
 
 Listen = Callable[[Record[Event]], None]
 
@@ -49,6 +52,7 @@ class Options:
         job: go on with this job, by id, unique prefix or `latest`.
         provider, model, inputs: in place of the spec's.
         cache: what the user asked of the cache.
+        refresh: steps that ask again, whatever the cache has.
         prices: a file of prices that goes before what ships, and before ORCH_PRICES.
         keep_going: go on with what does not depend on a failed step.
         listen: told of every event once it is durable.
@@ -66,6 +70,7 @@ class Options:
     model: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     cache: CacheMode = CacheMode.USE
+    refresh: tuple[str, ...] = ()
     prices: str = ""
     keep_going: bool = False
     listen: Listen | None = None
@@ -151,7 +156,14 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         inbox = Inbox(folder.inbox, options.warn)
         settle(inbox, journal, Outputs(blobs).keep)
         started = _started(spec, folder, overrides)
-        cache = Cache(folder, options.cache, options.warn)
+        cache = Cache(
+            folder,
+            options.cache,
+            options.warn,
+            project=spec.project,
+            refresh=options.refresh,
+            user=UserCache(user_folder(options.environ), options.warn),
+        )
         try:
             providers.warm(spec, cache)
             if options.opened is not None:
@@ -162,6 +174,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 _kinds(spec, providers, cache, blobs, price_table, options),
                 options.environ,
                 lambda: journal.state,
+                StepCache(cache, folder, spec.project, spec.output_dir, options.warn),
             )
             work.tidy()
             runner = Runner(
@@ -271,7 +284,7 @@ class _Providers:
         A job that is answered from the cache never loads one.
         """
         for step in spec.steps.values():
-            if step.llm is not None and cache.expects_call(spec.project, step.name):
+            if step.llm is not None and cache.expects_call(step.name, step.cache or DEFAULT):
                 self.connect(step.llm.provider, step.llm.base_url).warm()
 
     async def aclose(self) -> None:

@@ -12,6 +12,13 @@ def main() -> None:
     _standard_streams()
     from .app import app
 
+    # An option with or without a value: the parser knows only one or the other.
+    valued = "--refresh="
+    sys.argv[1:] = [
+        word.replace(valued, "--refresh-step=", 1) if word.startswith(valued) else word
+        for word in sys.argv[1:]
+    ]
+
     try:
         app()
     except KeyboardInterrupt:

@@ -87,8 +87,12 @@ def run(
         bool, typer.Option("--no-cache", help="Neither read nor write the cache.")
     ] = False,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask again, and keep the new answers.")
+        bool,
+        typer.Option(
+            "--refresh", help="Ask again, and keep the new answers; --refresh=STEP: of one step."
+        ),
     ] = False,
+    refresh_step: Annotated[list[str] | None, typer.Option("--refresh-step", hidden=True)] = None,
     cache_only: Annotated[
         bool, typer.Option("--cache-only", help="Fail rather than call a model.")
     ] = False,
@@ -135,6 +139,7 @@ def run(
         inputs=inputs,
         keep_going=keep_going,
         cache=command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only),
+        refresh=command.refreshed(checked, refresh_step or [], plain=not (no_cache or cache_only)),
         prices=prices,
     )
     raise typer.Exit(code)

@@ -11,11 +11,12 @@ import msgspec
 
 from eventlog.table import visible
 
-from ..cache import CacheMode
+from ..cachepolicy import CacheMode
 from ..errors import UsageError
 from ..report import manifest
 from ..spec.model import Spec
 from ..status import Totals
+from ..suggest import did_you_mean
 from . import out
 
 if TYPE_CHECKING:
@@ -60,6 +61,26 @@ def cache_mode(*, no_cache: bool, refresh: bool, cache_only: bool) -> CacheMode:
     if len(chosen) > 1:
         raise UsageError("--no-cache, --refresh and --cache-only exclude each other")
     return chosen[0] if chosen else CacheMode.USE
+
+
+def refreshed(spec: Spec, steps: list[str], *, plain: bool) -> tuple[str, ...]:
+    """Return the steps that `--refresh=STEP` named.
+
+    Args:
+        spec: that has them.
+        steps: as they were given.
+        plain: whether no other flag says what the cache does.
+
+    Raises:
+        UsageError: a step that is not there, or flags that exclude each other.
+    """
+    if steps and not plain:
+        raise UsageError("--no-cache, --refresh and --cache-only exclude each other")
+    for name in steps:
+        if name not in spec.steps:
+            hint = did_you_mean(name, spec.steps) or f"its steps: {', '.join(spec.steps)}"
+            raise UsageError(f"the spec has no step {name!r}", place="--refresh", hint=hint)
+    return tuple(steps)
 
 
 def again(path: str, runs_dir: str, provider: str, model: str, pairs: list[str]) -> str:

@@ -37,6 +37,7 @@ from ..graph import find_cycles, show_cycle
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
 from ..templates import is_template
+from .caching import check_cache
 from .each import given_names
 from .limits import check_limits
 from .model import DEFAULT_MODELS, DEFAULT_PROVIDER, InputType, clean_model, fits
@@ -210,12 +211,16 @@ def _output_dir(doc: Document, path: str) -> str:
 
 
 def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) -> None:
+    cache = None
+    if "cache" in spec:
+        cache = check_cache(doc, ("cache",), spec.pop("cache"), scope="runs")
     defaults = Defaults(
         provider=spec["provider"],
         model=spec.get("model", ""),
         base_url=spec.get("base_url", ""),
         options=spec.get("options", {}),
         output_dir=spec["output_dir"],
+        cache=cache,
     )
     checker = StepCheck(doc, defaults, attach)
     steps = {name: checker.check(name, value) for name, value in spec.get("steps", {}).items()}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..cachepolicy import CachePolicy
 from ..errors import UsageError
 from ..events import StepDecl
 from ..providers.limits import ProviderLimits
@@ -88,6 +89,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_parallel: instances that are under way at once; 0 for no limit but the job's.
         max_failures: instances that may fail before the step does.
         max_items: of a list; more is an error.
+        cache: what is reused: an llm step's answer (None for the default), and only where it is
+            set a python or shell step as a whole.
         timeout_s: of one attempt; None for no limit.
         retry: None for the default of the step's kind.
     """
@@ -109,6 +112,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_parallel: int = 0
     max_failures: int = 0
     max_items: int = DEFAULT_MAX_ITEMS
+    cache: CachePolicy | None = None
     timeout_s: float | None = None
     retry: RetryPolicy | None = None
     description: str = ""

@@ -47,6 +47,7 @@ TOP = {
     "inputs": MAP,
     "steps": MAP,
     "outputs": MAP,
+    "cache": Field("boolean or map"),
 }
 STEP = {
     "llm": MAP,
@@ -65,6 +66,7 @@ STEP = {
     "max_parallel": Field("integer", 1, MAX_CONCURRENCY),
     "max_failures": Field("integer", 0, MAX_ITEMS),
     "max_items": Field("integer", 1, MAX_ITEMS),
+    "cache": Field("boolean or map"),
     "timeout_s": TIMEOUT,
     "retry": MAP,
     "description": TEXT,
@@ -91,6 +93,10 @@ MODEL_LIMITS = {
 }
 PROVIDER_LIMITS = {**MODEL_LIMITS, "models": MAP}
 APPROVE = {"message": TEXT}
+CACHE = {
+    "ttl_s": Field("number", 0, 100 * 366 * 24 * 3600),
+    "scope": TEXT,
+}
 RETRY = {
     "max_attempts": Field("integer", 1, 100),
     "initial_s": Field("number", 0, 3600),
@@ -121,7 +127,6 @@ RETRY_ON = tuple(
 
 LATER = frozenset(
     (
-        "cache",
         "workflow",
         "if",
         "finally",
@@ -161,6 +166,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("temperature", "max_tokens", "top_p", "seed", "stop"), "options"),
     **dict.fromkeys(("prompt", "system"), "llm"),
     **dict.fromkeys(("max_attempts", "backoff"), "retry"),
+    **dict.fromkeys(("ttl_s", "ttl", "scope"), "cache"),
 }
 """Keys that belong one map further in."""
 
@@ -172,6 +178,7 @@ _WANTED = {
     "number": "a number",
     "boolean": "true or false",
     "list or template": "a list, or the template of one",
+    "boolean or map": "true, false or a map of `ttl_s` and `scope`",
 }
 
 
@@ -217,6 +224,7 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         "number": isinstance(item, int | float) and not isinstance(item, bool),
         "boolean": isinstance(item, bool),
         "list or template": isinstance(item, list) or is_expression(item),
+        "boolean or map": isinstance(item, bool | dict),
     }[field.type]
     if not fits:
         wrong_type(doc, where, f"`{key}`", item, field.type)

@@ -11,6 +11,7 @@ from ..retry import RetryPolicy
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
 from ..templates import is_template
+from .caching import check_cache
 from .each import check_each
 from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model
 from .shape import APPROVE, LLM, RETRY, RETRY_ON, STEP, read_fields, wrong_type
@@ -55,6 +56,7 @@ class Defaults(NamedTuple):
     base_url: str
     options: dict[str, Any]
     output_dir: str
+    cache: dict[str, Any] | None = None
 
 
 class StepCheck:
@@ -96,6 +98,7 @@ class StepCheck:
                 doc.find((*path, "run"), "{{"),
                 'pass the value through `env:` and use it as "$NAME"',
             )
+        self._cache(path, step)
         step["needs"] = self._needs(path, name, step.get("needs", []))
         if "env" in step:
             step["env"] = check_env(doc, (*path, "env"), step["env"])
@@ -127,6 +130,17 @@ class StepCheck:
                 if key in value:
                     message = f"`{key}` means nothing in a step of kind {kinds[0]}"
                     self.doc.problem("ORC118", message, self.doc.at_key((*path, key)), hint)
+
+    def _cache(self, path: Path, step: dict[str, Any]) -> None:
+        """Bring `cache` into its form; only where it says so is a step reused that is no call."""
+        call = "llm" in step
+        if "cache" in step:
+            scope = "runs" if call else "project"
+            policy = check_cache(self.doc, (*path, "cache"), step.pop("cache"), scope=scope)
+            if call or policy.get("use", True):
+                step["cache"] = policy
+        elif call and self.defaults.cache is not None:
+            step["cache"] = self.defaults.cache
 
     def _needs(self, path: Path, name: str, needs: list[str]) -> tuple[str, ...]:
         for index, need in enumerate(needs):

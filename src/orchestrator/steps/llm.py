@@ -21,7 +21,9 @@ from eventlog.codec import Stamper
 from .. import templates
 from ..beside import beside
 from ..blobs import ref_of
-from ..cache import Cache, CacheMode, Call, Entry, describe
+from ..cache import Cache, Call, Look, describe
+from ..cachefile import Entry
+from ..cachepolicy import DEFAULT, CacheMode, CachePolicy
 from ..errors import ConfigError, FailureKind, StepError
 from ..events import (
     Answered,
@@ -54,6 +56,7 @@ class _Params(msgspec.Struct, frozen=True, kw_only=True):
     call: Call
     provider: Provider
     save_as: str
+    policy: CachePolicy
     idle_timeout_s: float
     mends: _Params | None = None
     """The call whose answer could not be used, if this one asks for a better one."""
@@ -137,6 +140,7 @@ class LLMStep:
                 call=call,
                 provider=provider,
                 save_as=save_as,
+                policy=step.cache or DEFAULT,
                 idle_timeout_s=llm.idle_timeout_s,
             ),
         )
@@ -144,7 +148,7 @@ class LLMStep:
     async def perform(self, prepared: Prepared, attempt: Attempt) -> Result:
         """Take the answer from the cache, or call the model."""
         params: _Params = prepared.params
-        async with self._cache.turn(params.call.key):
+        async with self._cache.turn(params.call.key, attempt.step, params.policy):
             reply = await self._usable(params, attempt)
         output = _output(reply, params.request)
         if not params.save_as:
@@ -175,34 +179,42 @@ class LLMStep:
         return reply
 
     async def _answer(self, params: _Params, attempt: Attempt) -> Reply:
-        provider, call = params.provider, params.call
-        entry = self._cache.lookup(call.key)
-        if entry is not None:
-            usage = entry.reply.usage
-            hit = CacheHitData(
-                cache_key=call.key,
-                provider=provider.name,
-                model=params.model,
-                from_job=entry.job_id,
-                from_seq=entry.seq,
-                tokens_in=usage.tokens_in,
-                tokens_out=usage.tokens_out,
-                base_url=provider.base_url,
-                saved_s=entry.duration_s,
-                saved_usd=dollars(self._quote(params, entry.reply).usd),
-                simulated=provider.simulated,
-            )
-            await attempt.emit(CacheHit(step=attempt.step, data=hit), wait=False)
-            return entry.reply
-        reason, nearest = self._cache.why_missed(self._project, attempt.step, call.parts)
+        call = params.call
+        look = self._cache.look(call.key, attempt.step, params.policy)
+        if look.entry is not None:
+            return await self._hit(params, attempt, look.entry)
+        return await self._miss(params, attempt, look)
+
+    async def _hit(self, params: _Params, attempt: Attempt, entry: Entry) -> Reply:
+        """Tell of the entry and return its answer."""
+        usage = entry.reply.usage
+        hit = CacheHitData(
+            cache_key=params.call.key,
+            provider=params.provider.name,
+            model=params.model,
+            from_job=entry.job_id,
+            from_seq=entry.seq,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            base_url=params.provider.base_url,
+            saved_s=entry.duration_s,
+            saved_usd=dollars(self._quote(params, entry.reply).usd),
+            simulated=params.provider.simulated,
+        )
+        await attempt.emit(CacheHit(step=attempt.step, data=hit), wait=False)
+        return entry.reply
+
+    async def _miss(self, params: _Params, attempt: Attempt, look: Look) -> Reply:
+        """Call the model, unless the user forbids it."""
+        reason, nearest = self._cache.why_missed(attempt.step, params.call, look, params.policy)
         miss = CacheMissData(
-            cache_key=call.key,
-            provider=provider.name,
+            cache_key=params.call.key,
+            provider=params.provider.name,
             model=params.model,
             reason=reason,
             nearest=nearest,
         )
-        if self._cache.mode is CacheMode.ONLY:
+        if self._cache.mode(attempt.step, params.policy) is CacheMode.ONLY:
             await attempt.emit(CacheMiss(step=attempt.step, data=miss), wait=False)
             raise StepError(
                 f"the answer is not in the cache ({reason})",
@@ -305,7 +317,8 @@ class LLMStep:
             if reply.complete and not _problem(reply, params.request):
                 # A better answer is kept as that to the first request: it is asked for again.
                 kept = params.mends or params
-                self._cache.store(self._entry(kept, attempt, reply, answered.model, duration_s))
+                entry = self._entry(kept, attempt, reply, answered.model, duration_s)
+                self._cache.store(entry, params.policy)
         usage = reply.usage
         quote = self._quote(params, reply)
         done = msgspec.structs.replace(
