@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 import traceback
@@ -20,7 +19,6 @@ from .keys import canonical, encode_output, output_hash, sha256
 from .steps.base import Attempt, Prepared, Result
 from .work import Work
 
-_NO_LIMIT = contextlib.nullcontext()
 MESSAGE_MAX = 4000
 HINT_MAX = 1000
 
@@ -50,12 +48,10 @@ async def carry_out(
     limit_s = None if launch.prepared.limits_itself else launch.attempt.timeout_s
     scope = None if limit_s is None else anyio.move_on_after(limit_s)
     try:
-        with scope or _NO_LIMIT:
-            result = await work.perform(launch.step, launch.prepared, launch.attempt)
-            if _was_cancelled():
-                await anyio.lowlevel.checkpoint_if_cancelled()
-            data = _success(work, launch, result, monotonic() - started_s)
-            return ev.StepSucceeded(step=launch.step, data=data)
+        if scope is None:
+            return await _performed(work, launch, monotonic, started_s)
+        with scope:
+            return await _performed(work, launch, monotonic, started_s)
         error = _too_late(launch)
     except anyio.get_cancelled_exc_class():
         if anyio.current_effective_deadline() == -math.inf:
@@ -72,6 +68,16 @@ async def carry_out(
         error = _too_late(launch) if late else _classified(failed)
     abandoned = scope is not None and scope.cancel_called and launch.prepared.abandons
     return _fault(work, launch, error, monotonic() - started_s, abandoned=abandoned)
+
+
+async def _performed(
+    work: Work, launch: Launch, monotonic: Callable[[], float], started_s: float
+) -> ev.StepSucceeded:
+    result = await work.perform(launch.step, launch.prepared, launch.attempt)
+    if _was_cancelled():
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    data = _success(work, launch, result, monotonic() - started_s)
+    return ev.StepSucceeded(step=launch.step, data=data)
 
 
 def _too_late(launch: Launch) -> StepError:
@@ -134,7 +140,7 @@ def gathered(
 
 def _success(work: Work, launch: Launch, result: Result, duration_s: float) -> ev.StepEnd:
     encoded = encode_output(launch.step, result.output)
-    files = [(file.path, file.sha256) for file in result.files]
+    files = [(file.path, file.sha256) for file in result.files] if result.files else ()
     return ev.StepEnd(
         attempt=launch.attempt.number,
         duration_s=round(duration_s, 6),

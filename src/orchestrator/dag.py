@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from . import events as ev
 from .blobs import BlobStore
 from .emitter import EventEmitter
 from .errors import StepError, UsageError
-from .function import FunctionWork, Node, is_async
+from .function import FunctionWork, Node, StepResult, is_async
 from .graph import Graph
 from .history import fold_job
 from .ids import check_name
@@ -67,31 +67,6 @@ class DAG:
             raise UsageError(f"two nodes have the id {node.id!r}", hint="rename one of them")
         self.nodes[node.id] = node
         return node
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepResult:
-    """What became of a step.
-
-    Attributes:
-        status: `succeeded`, `skipped` (an earlier result was taken, which is `output`),
-            `failed`, or `not_run` (something it needs failed, or the job stopped).
-        output: what it returned.
-        duration_s: of the attempt that brought the result.
-        error: why it failed or was not run.
-    """
-
-    id: str
-    status: str
-    output: Any = None
-    duration_s: float = 0.0
-    error: str = ""
-    files: tuple[ev.FileRef, ...] = field(default=())
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is a result."""
-        return self.status in ("succeeded", "skipped")
 
 
 async def run_dag(

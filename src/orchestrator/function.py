@@ -38,6 +38,30 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry: RetryPolicy
 
 
+class StepResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a step.
+
+    Attributes:
+        status: `succeeded`, `skipped` (an earlier result was taken, which is `output`),
+            `failed`, or `not_run` (something it needs failed, or the job stopped).
+        output: what it returned.
+        duration_s: of the attempt that brought the result.
+        error: why it failed or was not run.
+    """
+
+    id: str
+    status: str
+    output: Any = None
+    duration_s: float = 0.0
+    error: str = ""
+    files: tuple[FileRef, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.status in ("succeeded", "skipped")
+
+
 class FunctionWork:
     """The functions of a DAG, as the runner sees them.
 
@@ -103,7 +127,8 @@ class FunctionWork:
     async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
         """Call the function with the context and the results of what it needs."""
         node = self._nodes[name]
-        dep_results = {need: self._dep(need, success) for need, success in prepared.params.items()}
+        needs: dict[str, Success] = prepared.params
+        dep_results = {need: self._dep(need, success) for need, success in needs.items()}
         with Fence(self._job_id, name, attempt.number):
             if node.is_async:
                 output = await node.fn(self._context, dep_results)
@@ -133,9 +158,7 @@ class FunctionWork:
         """Return a recorded result's real output."""
         return self._outputs.load(success.output)
 
-    def _dep(self, name: str, success: Success) -> Any:
-        from .dag import StepResult
-
+    def _dep(self, name: str, success: Success) -> StepResult:
         return StepResult(
             id=name,
             status="succeeded",

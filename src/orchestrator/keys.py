@@ -22,6 +22,9 @@ _SMALL = 48
 
 _TINY = 16
 
+_DIGEST = 64
+"""Hex digits of a SHA-256."""
+
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
@@ -37,7 +40,21 @@ def sha256(data: bytes) -> str:
 
 def part_hashes(parts: Mapping[str, Any]) -> dict[str, str]:
     """Return a short hash for each component, which is what is stored to explain a key."""
-    return {name: sha256(canonical(value))[:16] for name, value in sorted(parts.items())}
+    if len(parts) == 1:  # a function of `run_dag`, as a rule
+        return {name: _part_hash(value) for name, value in parts.items()}
+    return {name: _part_hash(value) for name, value in sorted(parts.items())}
+
+
+def _part_hash(value: Any) -> str:
+    if type(value) is str and len(value) == _DIGEST:
+        return _digest_hash(value)
+    return sha256(canonical(value))[:16]
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_hash(value: str) -> str:
+    """Return the hash of a hash: steps that share their source ask for it again and again."""
+    return sha256(canonical(value))[:16]
 
 
 def step_key(kind: str, parts: Mapping[str, Any], needs: Sequence[str | None]) -> str:
@@ -75,6 +92,8 @@ def encode_output(step: str, output: Any) -> bytes:
     Raises:
         StepError: kind `output`; it names the path inside the value that is no JSON.
     """
+    if output is None:
+        return b"null"
     error: Exception | None = None
     encoded = b""
     try:

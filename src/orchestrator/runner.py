@@ -242,7 +242,7 @@ class Runner:
         """Prepare a step, and stage that it was skipped, failed at once, or started."""
         state = self._journal.state
         step = state.steps[name]
-        decl = state.graph.steps[base_of(name)]
+        decl = state.graph.steps.get(name) or state.graph.steps[base_of(name)]
         if decl.each and decl.id == name:
             self._fan(name)
             return None
@@ -365,7 +365,8 @@ class Runner:
             self._inbox.append(_Report((outcome,), None))
         finally:
             self._alive.remove(launch.step)
-            self._wake.set()
+            if not self._wake.is_set():
+                self._wake.set()
 
     async def _arrivals(self, wake_after_s: float | None) -> None:
         """Wait for a report, a stop, a retry that is due, or the leg's limit."""

@@ -10,7 +10,7 @@ import msgspec
 from eventlog import Event
 
 from .blobs import BlobStore
-from .events import JobResumed, JobStarted, StepExpanded
+from .events import JobResumed, JobStarted, StepExpanded, StepStarted, StepSucceeded
 from .instances import apart
 from .outputs import INLINE_MAX_BYTES
 
@@ -24,6 +24,9 @@ def as_written(blobs: BlobStore) -> Callable[[Event], Event]:
     """
 
     def written(event: Event) -> Event:
+        kind = type(event)
+        if (kind is StepStarted or kind is StepSucceeded) and "[" not in event.step:  # type: ignore[attr-defined]
+            return event  # what is frequent comes first
         if isinstance(event, StepExpanded):
             event = _smaller(event, "items", blobs)
         elif isinstance(event, JobStarted | JobResumed):

@@ -126,6 +126,9 @@ class JobState(msgspec.Struct, kw_only=True):
         return self.status not in (JobStatus.NEW, JobStatus.OPEN)
 
 
+_NOT_OF_A_JOB = (LogOpened, LogRecovered, UnknownEvent)
+
+
 def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
     """Return the state after `record`: what follows, never what ought to.
 
@@ -173,7 +176,7 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             pass
         case _:  # a type of a later version, read by its struct's name
             state.unknown += 1
-    if not isinstance(record.event, LogOpened | LogRecovered | UnknownEvent):
+    if not isinstance(record.event, _NOT_OF_A_JOB):
         state.last_ts = record.ts
         if not state.leg_started_at:  # a log without `job.started`
             state.started_at = state.leg_started_at = record.ts
