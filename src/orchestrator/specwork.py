@@ -135,9 +135,15 @@ class SpecWork:
             shutil.rmtree(left, ignore_errors=True)
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
-        """Return what an attempt may touch, with a private folder made for it."""
-        prefix = f"{ATTEMPT}{base_of(name)[:32]}-{number}-"
-        work_dir = tempfile.mkdtemp(prefix=prefix, dir=self._folder.path)
+        """Return what an attempt may touch, with a private folder made for it.
+
+        A call whose answer goes to no file has none: thousands of them would wait for the disk.
+        """
+        step = self._step(name)
+        work_dir = ""
+        if step.llm is None or step.save_as:
+            prefix = f"{ATTEMPT}{base_of(name)[:32]}-{number}-"
+            work_dir = os.path.abspath(tempfile.mkdtemp(prefix=prefix, dir=self._folder.path))
 
         if "[" in name:
             os.makedirs(os.path.dirname(self._folder.step_log(name)), mode=0o700, exist_ok=True)
@@ -151,7 +157,7 @@ class SpecWork:
             number=number,
             idempotency_key=idempotency_key,
             timeout_s=self.timeout_s(name),
-            work_dir=os.path.abspath(work_dir),
+            work_dir=work_dir,
             log_path=os.path.abspath(self._folder.step_log(name)),
             outputs=self._store,
             environ=self._environ,
@@ -169,7 +175,8 @@ class SpecWork:
             key = self._key(step, prepared)
             return await self._reuse.through(key, prepared, attempt, step.cache, perform)
         finally:
-            shutil.rmtree(attempt.work_dir, ignore_errors=True)
+            if attempt.work_dir:
+                shutil.rmtree(attempt.work_dir, ignore_errors=True)
 
     def _key(self, step: Step, prepared: Prepared) -> str:
         """Return what a result depends on that other jobs may take over."""

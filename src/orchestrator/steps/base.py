@@ -84,7 +84,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         idempotency_key: the same for a re-try after a crash as for the try that was cut off.
         timeout_s: for this attempt, None without a limit. The runner enforces it by
             cancellation, unless the kind says that it limits itself.
-        work_dir: a private folder of this attempt, made by the runner, empty, removed afterwards.
+        work_dir: a private folder of this attempt, made by the runner, empty, removed afterwards;
+            empty for an llm step that saves nothing.
         log_path: where stdout and stderr go (`logs/<step>.log`), opened for append by the kind.
         outputs: the job's FileStore; the only way into outputs/.
         environ: the environment that child processes get.
