@@ -93,8 +93,7 @@ def _copy(path: str, kept: str, files: Files) -> None:
         out = files.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             source = FileSource(fd, files)
-            for block in _blocks(source):
-                write_all(files, out, block)
+            copy(source, out, source.size, files)
             files.sync(out)
         finally:
             files.close(out)
@@ -106,9 +105,15 @@ def _copy(path: str, kept: str, files: Files) -> None:
         discard(part, files)
 
 
-def _blocks(source: FileSource) -> Iterator[bytes]:
-    for start in range(0, source.size, _BLOCK):
-        yield source.read_at(start, min(_BLOCK, source.size - start))
+def copy(source: FileSource, out: int, size: int, files: Files) -> None:
+    """Write the first `size` bytes of a file to another."""
+    for block in _blocks(source, size):
+        write_all(files, out, block)
+
+
+def _blocks(source: FileSource, size: int) -> Iterator[bytes]:
+    for start in range(0, size, _BLOCK):
+        yield source.read_at(start, min(_BLOCK, size - start))
 
 
 def _same(path: str, other: str, files: Files) -> bool:
@@ -125,5 +130,5 @@ def _same(path: str, other: str, files: Files) -> bool:
             sources.append(FileSource(fd, files))
         one, two = sources
         return one.size == two.size and all(
-            left == right for left, right in zip(_blocks(one), _blocks(two), strict=True)
+            left == right for left, right in zip(_blocks(one, one.size), _blocks(two, two.size), strict=True)
         )

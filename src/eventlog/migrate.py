@@ -11,15 +11,24 @@ would no longer hold.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, tzinfo
 
-import msgspec
-
 from .codec import Stamper
+from .convert import (
+    MAX_NAMED,
+    Counts,
+    Left,
+    Piece,
+    SealFoundError,
+    converted,
+    may_be_sealed,
+)
 from .errors import (
     EventLogError,
     LogDamaged,
@@ -28,53 +37,36 @@ from .errors import (
     MigrationRefused,
 )
 from .find import find_logs, is_set_aside, lock_beside
-from .fs import FILES, Files, write_all
-from .inplace import discard, put_in_place
-from .lines import BytesSource, Source, split
+from .fs import FILES, HINTS, Files, write_all
+from .inplace import copy, discard, put_in_place
+from .lines import split
 from .lock import Lock
 from .recover import Scan, Verdict, scan
 from .source import FileSource
-from .upcast import Form, convert
+from .upcast import convert
 
-MAX_NAMED = 1000
-"""How many of the lines that were left are named; all are counted."""
+__all__ = ["MAX_NAMED", "FileReport", "Left", "migrate", "migrate_all"]
 
-_BLOCK = 1 << 18
+Tell = Callable[[int], None]
+"""Is told, now and then, how many bytes of the log have been read."""
 
-
-class Left(msgspec.Struct, frozen=True):
-    """A line that stays as it is, and why; lines count from 1, as editors do."""
-
-    line: int
-    reason: str
+_EDGE = 1 << 16
+"""Bytes at either end of a log in which a seal is looked for first."""
 
 
-class FileReport(msgspec.Struct, kw_only=True):
-    """What migrating one log did, or would do.
+class FileReport(Counts, kw_only=True):
+    """What migrating one log did, or would do; and `Counts`.
 
     Attributes:
         path: the log.
         state: `migrated`, `would migrate`, `unchanged`, `sealed` or `failed`.
-        lines: complete lines, blank ones too.
-        migrated, already_new, left, blank: of these lines; they add up to `lines`.
-        named: the first MAX_NAMED of those left.
-        torn_bytes: after the last line; kept as they are.
-        bytes_before, bytes_after: of the file.
+        seconds: that it took.
         backup: where the old file is kept, if it was replaced.
         error: why it failed.
     """
 
     path: str
     state: str = "unchanged"
-    lines: int = 0
-    migrated: int = 0
-    already_new: int = 0
-    left: int = 0
-    blank: int = 0
-    named: list[Left] = []
-    torn_bytes: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
     seconds: float = 0.0
     backup: str = ""
     error: str = ""
@@ -87,6 +79,7 @@ def migrate(
     tz: tzinfo = UTC,
     backup: bool = True,
     lock_path: str | None = None,
+    tell: Tell | None = None,
     files: Files = FILES,
 ) -> FileReport:
     """Bring one log up to date in place, under its writer's lock.
@@ -97,6 +90,7 @@ def migrate(
         tz: what a stamp without offset is taken for.
         backup: keep the old file as `<path>.v1`, which is never overwritten.
         lock_path: by default what `find.lock_beside` says.
+        tell: is told how far it is.
         files: the system's calls.
 
     Raises:
@@ -112,12 +106,13 @@ def migrate(
     began = time.monotonic()
     _check(name)
     report = FileReport(path=name)
+    work = _Work(report, tz, tell or _quiet, files)
     if dry_run:
-        _look(report, tz, files)
+        work.look()
     else:
         lock = lock_path or lock_beside(name)
         with Lock(lock, started=Stamper()(time.time_ns()), files=files):
-            _replace(report, tz, files, backup=backup)
+            work.replace(keep=backup)
     report.seconds = time.monotonic() - began
     return report
 
@@ -128,6 +123,7 @@ def migrate_all(
     dry_run: bool = False,
     tz: tzinfo = UTC,
     lock_of: Callable[[str], str] = lock_beside,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Iterator[tuple[FileReport, EventLogError | None]]:
     """Migrate every log at the given files and folders; one that fails doesn't stop the rest.
 
@@ -136,14 +132,17 @@ def migrate_all(
         dry_run: only count.
         tz: what a stamp without offset is taken for.
         lock_of: names the lock of a log.
+        tell: is told, now and then, which log is being read and how many bytes of it were.
 
     Raises:
         LogNotFound: there is nothing at a target; raised before any log is touched.
     """
     paths = dict.fromkeys(path for target in targets for path in find_logs(target))
     for path in paths:
+        told = None if tell is None else functools.partial(tell, path)
         try:
-            yield migrate(path, dry_run=dry_run, tz=tz, lock_path=lock_of(path)), None
+            lock = lock_of(path)
+            yield migrate(path, dry_run=dry_run, tz=tz, lock_path=lock, tell=told), None
         except EventLogError as error:
             error.path = error.path or path
             yield FileReport(path=path, state="failed", error=str(error)), error
@@ -162,150 +161,166 @@ def _check(path: str) -> None:
         )
 
 
-# --- lines ------------------------------------------------------------------------------------
+def _quiet(_bytes: int) -> None:
+    pass
 
 
-def _lines(source: Source, report: FileReport, tz: tzinfo) -> Iterator[bytes]:
-    """Yield the file's new bytes, line by line, and count."""
-    for _, line in split(source):
-        body, newline = (line[:-1], b"\n") if line.endswith(b"\n") else (line, b"")
-        if not newline and not _is_whole(body):
-            report.torn_bytes = len(line)
-            report.bytes_after += len(line)
-            yield line
-            return
-        report.lines += 1
-        new = _one(body, report, tz) + newline
-        report.bytes_after += len(new)
-        yield new
+class _Work:
+    """One log's migration."""
 
+    def __init__(self, report: FileReport, tz: tzinfo, tell: Tell, files: Files) -> None:
+        self._report = report
+        self._path = report.path
+        self._tz = tz
+        self._tell = tell
+        self._files = files
 
-def _one(body: bytes, report: FileReport, tz: tzinfo) -> bytes:
-    if not body.strip(b" \t\r"):
-        report.blank += 1
-        return body
-    form, new, reason = convert(body, tz)
-    if form is Form.UNREADABLE or reason:
-        report.left += 1
-        if len(report.named) < MAX_NAMED:
-            report.named.append(Left(report.lines, reason))
-    elif new == body:
-        report.already_new += 1
-    else:
-        report.migrated += 1
-    return new
+    def look(self) -> None:
+        """Count what would be done."""
+        with self._opened() as fd:
+            source = FileSource(fd, self._files)
+            for settled in (_has_seal_at_an_edge(source), True):
+                if settled and self._is_settled(source):
+                    return
+                try:
+                    for _ in self._pieces(source, trusted=settled):
+                        pass
+                    break
+                except SealFoundError:
+                    continue
+            self._report.state = "would migrate" if self._report.migrated else "unchanged"
 
-
-def _is_whole(line: bytes) -> bool:
-    """Return whether a last line without newline lacks nothing but that."""
-    return scan(BytesSource(line)).verdict is Verdict.UNTERMINATED
-
-
-# --- the file ---------------------------------------------------------------------------------
-
-
-def _open(path: str, files: Files) -> int:
-    try:
-        return files.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise LogWriteFailed(f"the log can't be opened: {error.strerror}", path=path) from error
-
-
-def _look(report: FileReport, tz: tzinfo, files: Files) -> None:
-    fd = _open(report.path, files)
-    try:
-        source = FileSource(fd, files)
-        if _is_settled(source, report, tz):
-            return
-        for _ in _lines(source, report, tz):
-            pass
-        report.state = "would migrate" if report.migrated else "unchanged"
-    finally:
-        files.close(fd)
-
-
-def _is_settled(source: FileSource, report: FileReport, tz: tzinfo) -> bool:
-    """Return whether nothing may be done because the log is sealed; refuse if that is a pity."""
-    found = scan(source)
-    report.bytes_before = source.size
-    if found.verdict is Verdict.DAMAGED:
-        raise LogDamaged(
-            f"the log is damaged: {found.reason}",
-            path=report.path,
-            seq=found.bad_seq,
-            offset=found.bad_offset,
-            hint="`events salvage` copies what is whole to a new file; this one is kept",
-        )
-    if not found.sealed:
-        return False
-    _refuse_sealed_over(source, found, report.path, tz)
-    report.state = "sealed"
-    report.lines = report.already_new = found.lines
-    report.bytes_after = source.size
-    return True
-
-
-def _refuse_sealed_over(source: FileSource, found: Scan, path: str, tz: tzinfo) -> None:
-    for number, (offset, line) in enumerate(split(source)):
-        if number >= found.unsealed:
-            return
-        body = line[:-1]
-        if body.strip(b" \t\r") and convert(body, tz).line != body:
-            raise MigrationRefused(
-                f"the first {found.unsealed} lines are of an older version, but a later leg has"
-                " sealed them as they are",
-                path=path,
-                seq=number,
-                offset=offset,
-                hint="nothing needs to be done: every command reads them in today's form",
-            )
-
-
-def _replace(report: FileReport, tz: tzinfo, files: Files, *, backup: bool) -> None:
-    path, temporary = report.path, f"{report.path}.migrating"
-    fd = _open(path, files)
-    try:
-        if _is_settled(FileSource(fd, files), report, tz):
-            return
-        discard(temporary, files)  # of an earlier try that was killed; we hold the lock
-        try:
-            _write(fd, temporary, report, tz, files)
-            if report.migrated:
-                identity = (*files.identity(fd)[:2], report.bytes_before)
-                report.backup = put_in_place(temporary, path, identity, files, keep=backup)
-                report.state = "migrated"
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "EIO")
-            raise LogWriteFailed(
-                f"the log can't be migrated: {error.strerror or error} [{name}]",
-                path=path,
-                hint="what stands there is whole; look at the disk, then run it again",
-            ) from error
-        finally:
-            discard(temporary, files)
-    finally:
-        files.close(fd)
-
-
-def _write(fd: int, temporary: str, report: FileReport, tz: tzinfo, files: Files) -> None:
-    was = os.fstat(fd)
-    out = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        os.fchmod(out, stat.S_IMODE(was.st_mode))
-        if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+    def replace(self, *, keep: bool) -> None:
+        """Put the new log in the old one's place, if anything changes."""
+        temporary = f"{self._path}.migrating"
+        with self._opened() as fd:
+            source = FileSource(fd, self._files)
+            discard(temporary, self._files)  # of an earlier try that was killed; we hold the lock
             try:
-                os.fchown(out, was.st_uid, was.st_gid)
-            except PermissionError:
-                pass  # only root can give a file away
-        held: list[bytes] = []
-        size = 0
-        for line in _lines(FileSource(fd, files), report, tz):
-            held.append(line)
-            size += len(line)
-            if size >= _BLOCK:
-                write_all(files, out, b"".join(held))
-                held, size = [], 0
-        write_all(files, out, b"".join(held))
-        files.sync(out)
-    finally:
-        files.close(out)
+                for settled in (_has_seal_at_an_edge(source), True):
+                    if settled and self._is_settled(source):
+                        return
+                    try:
+                        self._write(fd, source, temporary, trusted=settled)
+                        break
+                    except SealFoundError:
+                        discard(temporary, self._files)
+                if self._report.migrated:
+                    identity = (*self._files.identity(fd)[:2], source.size)
+                    self._report.backup = put_in_place(
+                        temporary, self._path, identity, self._files, keep=keep
+                    )
+                    self._report.state = "migrated"
+            except OSError as error:
+                raise self._failed("the log can't be migrated", error) from error
+            finally:
+                discard(temporary, self._files)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            fd = self._files.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise self._failed("the log can't be opened", error) from error
+        try:
+            yield fd
+        finally:
+            self._files.close(fd)
+
+    def _failed(self, what: str, error: OSError) -> LogWriteFailed:
+        number = error.errno or errno.EIO
+        todo = HINTS.get(number, "look at the disk, then run this again")
+        return LogWriteFailed(
+            f"{what}: {error.strerror or error} [{errno.errorcode.get(number, number)}]",
+            path=self._path,
+            hint=f"what stands there is whole; {todo}",
+        )
+
+    def _pieces(self, source: FileSource, *, trusted: bool) -> Iterator[Piece]:
+        counts = Counts()
+        for piece in converted(source, counts, self._tz, trusted=trusted):
+            yield piece
+            self._tell(counts.bytes_before)
+        for name in Counts.__struct_fields__:
+            setattr(self._report, name, getattr(counts, name))
+
+    def _write(self, fd: int, source: FileSource, temporary: str, *, trusted: bool) -> None:
+        """Write the new log, from the first byte that differs; nothing if there is none."""
+        with ExitStack() as opened:
+            out: int | None = None
+            for piece in self._pieces(source, trusted=trusted):
+                if out is None:
+                    if not piece.is_changed:
+                        continue
+                    out = self._create(fd, temporary)
+                    opened.callback(self._files.close, out)
+                    copy(source, out, piece.offset, self._files)
+                write_all(self._files, out, piece.new)
+            if out is not None:
+                self._files.sync(out)
+
+    def _create(self, fd: int, temporary: str) -> int:
+        """Open a new file that belongs to whom the old one does."""
+        was = os.fstat(fd)
+        out = self._files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.fchmod(out, stat.S_IMODE(was.st_mode))
+            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                try:
+                    os.fchown(out, was.st_uid, was.st_gid)
+                except PermissionError:
+                    pass  # only root can give a file away
+        except BaseException:
+            self._files.close(out)
+            raise
+        return out
+
+    def _is_settled(self, source: FileSource) -> bool:
+        """Return whether nothing may be done because the log is sealed; refuse if that is a pity.
+
+        Raises:
+            LogDamaged: its sealed part does not verify.
+            MigrationRefused: it has lines that would change.
+        """
+        found = scan(source)
+        if found.verdict is Verdict.DAMAGED:
+            raise LogDamaged(
+                f"the log is damaged: {found.reason}",
+                path=self._path,
+                seq=found.bad_seq,
+                offset=found.bad_offset,
+                hint="`events salvage` copies what is whole to a new file; this one is kept",
+            )
+        if not found.sealed:
+            return False
+        self._refuse_sealed_over(source, found)
+        report = self._report
+        report.state = "sealed"
+        report.lines = report.already_new = found.lines
+        report.bytes_before = report.bytes_after = source.size
+        return True
+
+    def _refuse_sealed_over(self, source: FileSource, found: Scan) -> None:
+        for number, (offset, line) in enumerate(split(source)):
+            if number >= found.unsealed:
+                return
+            body = line[:-1]
+            if body.strip(b" \t\r") and convert(body, self._tz).line != body:
+                raise MigrationRefused(
+                    f"the first {found.unsealed} lines are of an older version, but a later leg"
+                    " has sealed them as they are",
+                    path=self._path,
+                    seq=number,
+                    offset=offset,
+                    hint="nothing needs to be done: every command reads them in today's form",
+                )
+
+
+def _has_seal_at_an_edge(source: FileSource) -> bool:
+    """Return whether a seal is among the first or the last lines, where one is if there is any."""
+    edges = (0, max(source.size - _EDGE, 0))
+    return any(
+        may_be_sealed(line)
+        for start in edges
+        for line in source.read_at(start, _EDGE).split(b"\n")
+    )
