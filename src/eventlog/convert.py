@@ -14,10 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from .codec import looks_sealed
+from .forms import Form
 from .lines import BytesSource, Source, blocks
 from .plain import plain
 from .recover import Verdict, scan
-from .upcast import Form, convert_any
+from .upcast import convert_any
 
 MAX_NAMED = 1000
 """How many of the lines that were left are named; all are counted."""

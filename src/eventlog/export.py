@@ -18,7 +18,7 @@ import msgspec
 from .codec import UNREADABLE
 from .decode import Line
 from .errors import EventInvalid
-from .upcast import utc
+from .stamps import utc
 
 Members = dict[str, bytes]
 """The members of a line, each value as it is spelled."""

@@ -130,5 +130,6 @@ def _same(path: str, other: str, files: Files) -> bool:
             sources.append(FileSource(fd, files))
         one, two = sources
         return one.size == two.size and all(
-            left == right for left, right in zip(_blocks(one, one.size), _blocks(two, two.size), strict=True)
+            left == right
+            for left, right in zip(_blocks(one, one.size), _blocks(two, two.size), strict=True)
         )

@@ -320,7 +320,5 @@ def _has_seal_at_an_edge(source: FileSource) -> bool:
     """Return whether a seal is among the first or the last lines, where one is if there is any."""
     edges = (0, max(source.size - _EDGE, 0))
     return any(
-        may_be_sealed(line)
-        for start in edges
-        for line in source.read_at(start, _EDGE).split(b"\n")
+        may_be_sealed(line) for start in edges for line in source.read_at(start, _EDGE).split(b"\n")
     )

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, tzinfo
 from itertools import compress, repeat
-from operator import itemgetter, methodcaller
+from operator import is_, itemgetter, methodcaller
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -204,8 +204,9 @@ def _today(some: _Some, look: _Look, now: dict[bytes, bytes]) -> list[bytes | No
         stamps = [now[stamp[:_MINUTE]] + stamp[_MINUTE:] for stamp in stamps]
     begin = b'{"ts"%b"' % look.colon
     zone = b"" if look.has_zone else b"Z"
-    if None not in news and not is_today:
-        return list(map(b"".join, zip(repeat(begin), stamps, repeat(zone), news)))
+    if None not in news and not (is_today and any(map(is_, news, rests))):
+        parts: Iterable[tuple[bytes, ...]] = zip(repeat(begin), stamps, repeat(zone), news)  # type: ignore[assignment]
+        return list(map(b"".join, parts))
     made: list[bytes | None] = []
     for line, stamp, rest, new in zip(some.lines, stamps, rests, news, strict=True):
         if new is None or (is_today and new is rest):
@@ -264,9 +265,9 @@ def _without_data(rests: list[bytes], look: _Look) -> list[bytes | None]:
         end = rest.find(b'"', at + len(step)) + 1 if at >= 0 else _kept_end(rest)
         heads.append(rest[:end])
         if len(rest) > end + 1:
-            firsts.append(rest[end : rest.find(b":", end) + after])
+            firsts.append(rest[end : rest.find(b":", end) + after] or rest[end:])
             payloads.append(rest[end + comma :])
-        else:
+        else:  # a brace is all that follows, or the line is none
             firsts.append(b"")
             payloads.append(rest[end:])
     sound = {head: _is_head(head[1:]) for head in set(heads)}

@@ -22,6 +22,8 @@ from .forms import KEPT, MATTER, Form
 from .plain import plain
 from .stamps import utc
 
+__all__ = ["Converted", "Form", "convert", "convert_any", "upcast"]
+
 _STAMPS = ("ts", "timestamp")
 _BOM = "\ufeff"
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog import EventInvalid
-from eventlog.upcast import Form, convert, upcast, utc
+from eventlog.forms import Form
+from eventlog.stamps import utc
+from eventlog.upcast import convert, upcast
 
 V1 = b'{"timestamp":"2025-10-22T10:00:00","type":"x","data":{"a":1}}'
 V2_1 = b'{"ts":"2025-10-22T10:00:00Z","type":"x","data":{"a":1}}'

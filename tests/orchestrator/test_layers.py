@@ -11,7 +11,10 @@ SRC = Path(__file__).parents[2] / "src"
 EFFECTS = {"os", "time", "random", "anyio", "asyncio", "httpx", "socket", "subprocess", "threading"}
 
 PURE = {
-    "eventlog": ["codec", "projection", "recover", "sealer", "upcast"],
+    "eventlog": [
+        *("codec", "convert", "forms", "plain", "projection", "recover", "sealer", "stamps"),
+        "upcast",
+    ],
     "orchestrator": [
         *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state", "status"),
         *("fan", "instances", "money", "suggest", "tally"),
