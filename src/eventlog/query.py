@@ -2,7 +2,8 @@
 
     answer = query(["runs"], "select type, count(*) from events group by all")
 
-Live, torn and unsealed logs can be asked; sums are not checked (that is `verify`'s work).
+Live, torn and unsealed logs can be asked; sums are not checked (that is `verify`'s work). The SQL
+of people who are not trusted belongs into a process of its own: see `warden`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from . import jail
 from .errors import QueryError
 from .find import LogRef, find_logs
 from .jail import DEFAULT, Limits, Result
-from .tables import LineRejected, Loader, LogState
+from .showing import show
+from .stock import Kept, Stock
+from .tables import LineRejected, LogState
 
 View = tuple[str, str]
 """A view's name and its SQL."""
@@ -28,8 +31,9 @@ Params = Mapping[str, Any] | Sequence[Any]
 
 _VIEW_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _COLUMNS = """
-select table_name, column_name, data_type from information_schema.columns
-where table_schema = 'main' order by table_name, ordinal_position
+select table_name as "table", column_name as "column", data_type as type
+from duckdb_columns() where schema_name = 'main' and not internal
+order by table_name, column_index
 """
 
 
@@ -58,6 +62,9 @@ class Database:
         logs: paths of logs, or of folders in which each `events.jsonl` is one; or LogRefs.
         views: created in this order.
         limits: what each statement may use.
+        kept: where what was read is kept for the next time; None reads everything again.
+        hot: fields of `data` that are columns of `events`, with their SQL types.
+        own: whether each field that the events have at their top or in `data` is a column.
 
     Raises:
         LogNotFound: there is nothing at a path.
@@ -70,23 +77,38 @@ class Database:
         *,
         views: Iterable[View] = (),
         limits: Limits = DEFAULT,
+        kept: Kept | None = None,
+        hot: Mapping[str, str] | None = None,
+        own: bool = False,
     ) -> None:
         self._limits = limits
         self._con = jail.connect(limits)
+        self._stock = Stock(self._con, kept, hot or {})
         try:
-            self._loader = Loader(self._con)
-            self._loader.load(_refs(logs))
+            self._stock.load(_refs(logs))
+            show(self._con, self._stock, own=own)
             for name, sql in views:
                 self._view(name, sql)
-            jail.lock(self._con)
+            jail.lock(self._con, self._stock.paths)
         except BaseException:
+            self._stock.close()
             self._con.close()
             raise
 
     @property
     def logs(self) -> list[LogState]:
         """What was found in each log."""
-        return self._loader.logs
+        return self._stock.states
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of events that had to be read, because no index had them."""
+        return self._stock.read_bytes
+
+    @property
+    def rejected(self) -> tuple[list[LineRejected], int]:
+        """The first lines that could not be read, and how many there are in all."""
+        return self._stock.rejected, sum(state.rejected for state in self._stock.states)
 
     def query(self, sql: str, params: Params | None = None) -> Answer:
         """Run one reading statement.
@@ -95,20 +117,28 @@ class Database:
             QueryError: it is refused, wrong, or over a limit.
         """
         result = jail.run(self._con, sql, params, self._limits)
-        return Answer(
-            result.columns,
-            result.types,
-            result.rows,
-            self._loader.rejected,
-            self._loader.rejected_count,
-        )
+        return Answer(result.columns, result.types, result.rows, *self.rejected)
+
+    def parquet(self, sql: str, params: Params | None = None) -> bytes:
+        """Run one reading statement and return its rows as a Parquet file.
+
+        Raises:
+            QueryError: it is refused, wrong, or over a limit.
+        """
+        return jail.parquet(self._con, sql, self._stock.outgoing, params, self._limits)
 
     def schema(self) -> Result:
         """Return a row of table, column and type for each column."""
         return jail.run(self._con, _COLUMNS, None, self._limits)
 
+    def keep(self) -> str:
+        """Keep what was read for the next query; return why not, or nothing."""
+        return self._stock.keep()
+
     def close(self) -> None:
-        """Forget everything."""
+        """Keep what was read, and forget everything; more than once is fine."""
+        self._stock.keep()
+        self._stock.close()
         self._con.close()
 
     def __enter__(self) -> Self:
@@ -140,8 +170,9 @@ def query(
     views: Iterable[View] = (),
     params: Params | None = None,
     limits: Limits = DEFAULT,
+    kept: Kept | None = None,
 ) -> Answer:
-    """Load logs and run one reading statement over them.
+    """Load logs and run one reading statement over them, in this process.
 
     Args:
         logs: as for `Database`.
@@ -149,12 +180,13 @@ def query(
         views: as for `Database`.
         params: values for `$name` or `?` in the statement.
         limits: what it may use.
+        kept: as for `Database`.
 
     Raises:
         LogNotFound, QueryError: as `Database` and its `query`.
     """
     jail.check(sql, limits)
-    with Database(logs, views=views, limits=limits) as database:
+    with Database(logs, views=views, limits=limits, kept=kept) as database:
         return database.query(sql, params)
 
 

@@ -23,6 +23,10 @@ class FileSource:
         """Return up to `size` bytes at `offset`."""
         return self._files.read_at(self._fd, size, offset)
 
+    def stat(self) -> os.stat_result:
+        """Return what the system says of the file now."""
+        return os.fstat(self._fd)
+
 
 class LogFile(FileSource):
     """A log opened for reading; readers never lock.

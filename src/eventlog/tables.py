@@ -1,29 +1,23 @@
-"""Load logs into a database: our reader decides what a line is, DuckDB only parses columns.
+"""Load logs into the tables of a database: our reader decides what a line is.
 
-DuckDB never sees a log file. It would fail on a torn tail, turn bad lines into rows of nulls,
-take `NaN` for JSON, and drop the offset of a stamp. So each line is read, brought into today's
-form and checked here, and handed over through a private temporary file, with its log and seq
-put in front. A line that can't be read is counted and named.
+DuckDB never sees a log. Bytes are read here, up to the last complete line, looked at by
+`intake`, and handed over in private memory, about 32 MiB at a time, while the next ones are being
+read. A line that can't be loaded is counted and named.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import tempfile
 from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from .codec import looks_sealed
+from .blob import Blob
 from .errors import LineTooLong, QueryError
-from .find import LogRef, lock_beside
-from .lines import split
-from .lock import is_held
-from .source import LogFile
-from .upcast import Form, convert
+from .intake import look, mark, marked, sound
+from .lines import Source, blocks, each
+from .upcast import Form
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,36 +25,44 @@ if TYPE_CHECKING:
 MAX_NAMED = 1000
 """How many rejected lines are named; all are counted."""
 
-_CHUNK = 64 << 20
+CHUNK = 32 << 20
+"""Bytes that are handed over at once."""
+
+_ALONE = 1 << 20
+"""A log with more bytes to read has chunks of its own: then no line needs its log's number."""
+
 _OBJECT = 16 << 20
-_BOM = b"\xef\xbb\xbf"
 _COLUMNS = (
-    "{'@file':'VARCHAR','@job':'VARCHAR','@seq':'BIGINT','@line':'JSON','ts':'VARCHAR',"
-    "'level':'VARCHAR','job_id':'VARCHAR','type':'VARCHAR','step':'VARCHAR','item':'VARCHAR',"
-    "'data':'JSON'}"
+    "{'@log':'INTEGER','@seq':'BIGINT','@own':'JSON','@line':'JSON','seq':'BIGINT',"
+    "'ts':'VARCHAR','level':'VARCHAR','job_id':'VARCHAR','type':'VARCHAR','step':'VARCHAR',"
+    "'item':'VARCHAR','data':'JSON'}"
 )
-_HEAD = re.compile(
-    rb'\{"@file":"(?:[^"\\]|\\.)*","@job":(?:null|"(?:[^"\\]|\\.)*"),"@seq":\d+,"@at":\d+'
-)
-_EVENTS = """
-create table events(
-    job_id varchar, seq bigint, ts timestamp, level varchar, type varchar, step varchar,
-    item varchar, data json, file varchar)
+RAW = """
+    log integer, job_id varchar, seq bigint, ts timestamp, level varchar, type varchar,
+    step varchar, item varchar, data json, own json, place varchar
 """
-_LOGS = """
+"""Columns of the table `raw.fresh`, and of a segment, where the hot fields follow."""
+
+_TABLES = f"""
+create schema raw;
+create table raw.fresh({RAW});
+create table raw.sources(log integer, job_id varchar, place varchar);
 create table logs(
     file varchar, job_id varchar, lines bigint, v1 bigint, v2_0 bigint, v2_1 bigint,
     other bigint, rejected bigint, blank bigint, sealed bigint, bytes bigint, torn bigint,
     held boolean)
 """
-_KINDS = {"file": "VARCHAR", "job_id": "VARCHAR", "held": "BOOLEAN"}
-# Stamps that our reader left as they were found may have an offset, which a cast would drop.
+# A stamp that our reader left as it was found may have an offset, which a cast would drop.
 _TAKE = """
-insert into events
-select coalesce(job_id, "@job"), "@seq", case when ts like '%Z' then try_cast(ts as timestamp) end,
-       level, type, step, item, coalesce(data, "@line"), "@file"
-from chunk where "@seq" is not null
+insert into raw.fresh
+select log, coalesce(chunk.job_id, sources.job_id), coalesce("@seq", seq),
+    case when ts like '%Z' then try_cast(ts as timestamp) end,
+    level, type, step, item, coalesce(data, "@line"), "@own", place
+from (select coalesce("@log", {log}) as log, * from {chunk}) as chunk
+join raw.sources as sources using (log)
+where coalesce("@seq", seq) is not null
 """
+_KINDS = {"file": "VARCHAR", "job_id": "VARCHAR", "held": "BOOLEAN"}
 
 
 class LineRejected(NamedTuple):
@@ -103,250 +105,256 @@ class LogState(msgspec.Struct, kw_only=True):
     torn: int = 0
     held: bool = False
 
+    def count(self, form: Form, lines: int = 1, *, sealed: bool = False) -> None:
+        """Count lines of a version."""
+        self.sealed += lines if sealed else 0
+        match form:
+            case Form.V1:
+                self.v1 += lines
+            case Form.V2_0:
+                self.v2_0 += lines
+            case Form.V2_1:
+                self.v2_1 += lines
+            case _:
+                self.other += lines
 
-class _Shape(msgspec.Struct):
-    """Makes the decoder look at every byte of a line without building its values."""
+
+class Reading(msgspec.Struct, kw_only=True):
+    """A log that is being read.
+
+    Attributes:
+        log: its number.
+        job_id: whose lines those without a name are.
+        place: what its rows say of where they are from.
+        state: what was found so far.
+        end: offset after the last complete line.
+        stopped: whether nothing after `end` can be read.
+        rejected: the first lines that can't be loaded.
+    """
+
+    log: int
+    job_id: str | None
+    place: str
+    state: LogState
+    end: int = 0
+    stopped: bool = False
+    rejected: list[LineRejected] = []
+
+    def reject(self, seq: int, offset: int, reason: str) -> None:
+        """Count a line that can't be loaded, and name it."""
+        self.state.rejected += 1
+        if len(self.rejected) < MAX_NAMED:
+            self.rejected.append(LineRejected(self.state.file, seq, offset, reason))
 
 
-_SHAPE = msgspec.json.Decoder(_Shape)
+class _Piece(NamedTuple):
+    """Lines that stand together in a chunk."""
+
+    at: int
+    reading: Reading
+    offset: int
+    form: Form
+    sealed: bool
+    added: int
+    """Bytes that each line has more than in the log; -1 for a single line."""
+
+
+class _Chunk:
+    """Lines to be handed over together; `log` is whose they all are, or None."""
+
+    def __init__(self, log: int | None = None) -> None:
+        self.blob = Blob()
+        self.log = log
+        self.size = 0
+        self.lines = 0
+        self.longest = 0
+        self.pieces: list[_Piece] = []
+
+    def add(self, piece: _Piece, data: bytes, lines: int) -> None:
+        self.pieces.append(piece)
+        self.blob.write(data)
+        self.size += len(data)
+        self.lines += lines
+        self.longest = max(self.longest, len(data))
+
+    @property
+    def scan(self) -> str:
+        size = max(_OBJECT, 2 * self.longest)
+        return (
+            f"read_ndjson('{self.blob.path}', columns={_COLUMNS}, ignore_errors=true,"
+            f" maximum_object_size={size})"
+        )
+
+
+class _Named(msgspec.Struct):
+    """What tells a line of a chunk from the others."""
+
+    log: int = msgspec.field(name="@log", default=-1)
+    at: int = msgspec.field(name="@seq", default=-1)
+    seq: int | float | str | bool | list[object] | dict[str, object] | None = None
 
 
 class Loader:
-    """Fill the tables `events` and `logs` of an unlocked database.
+    """Fill the tables of an unlocked database.
 
     Args:
-        con: an empty database.
-
-    Attributes:
-        logs: what was found, one for each log.
-        rejected: the first MAX_NAMED lines that can't be queried.
-        rejected_count: all of them.
+        con: an empty database; until `finish` nothing else may use it.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
         self._con = con
-        self._file: IO[bytes] | None = None
-        self._folder = ""
-        self._written = 0
-        self._lines = 0
-        self._longest = 0
-        self.logs: list[LogState] = []
-        self.rejected: list[LineRejected] = []
-        self.rejected_count = 0
+        self._con.execute(_TABLES)
+        self._pool = ThreadPoolExecutor(1, "eventlog-load")
+        self._busy: Future[None] | None = None
+        self._chunk: _Chunk | None = None
 
-    def load(self, logs: Iterable[LogRef]) -> None:
-        """Read the logs, in their order.
+    def logs(self, states: Iterable[LogState]) -> None:
+        """Fill the table `logs`."""
+        kinds = ",".join(f"{n}:'{_KINDS.get(n, 'BIGINT')}'" for n in LogState.__struct_fields__)
+        self._insert("logs", f"{{{kinds}}}", states)
+
+    def _insert(self, table: str, kinds: str, rows: Iterable[object]) -> None:
+        with Blob() as blob:
+            blob.write(_ENCODER.encode_lines([_clean(row) for row in rows]))
+            if blob.size:
+                self._con.execute(
+                    f"insert into {table} from read_ndjson('{blob.path}', columns={kinds})"
+                )
+
+    def read(self, source: Source, reading: Reading) -> None:
+        """Take in a log's lines, from `reading.end` on.
 
         Raises:
-            LogNotFound, EventLogError: a log can't be opened.
-            QueryError: there is no room for what is read.
+            QueryError: there is no room for them.
+        """
+        alone = source.size - reading.end > _ALONE
+        if alone:
+            self._flush()
+        state = reading.state
+        state.bytes, state.torn = source.size, 0
+        try:
+            for offset, block in blocks(source, reading.end):
+                if not block.endswith(b"\n"):
+                    state.torn = len(block)
+                    break
+                self._block(reading, offset, block, alone=alone)
+                reading.end = offset + len(block)
+        except LineTooLong as error:
+            reading.reject(state.lines, error.offset or 0, f"{error.message}; nothing after it")
+            state.lines += 1
+            reading.stopped = True
+        if alone:
+            self._flush()
+
+    def _block(self, reading: Reading, offset: int, block: bytes, *, alone: bool) -> None:
+        state = reading.state
+        chunk = self._room(reading.log if alone else None)
+        if lines := sound(block, state.lines):
+            added = 0 if alone else marked(reading.log)
+            piece = _Piece(chunk.size, reading, offset, Form.V2_1, True, added)
+            chunk.add(piece, block if alone else mark(block, reading.log), lines)
+            state.count(Form.V2_1, lines, sealed=True)
+            state.lines += lines
+            return
+        for line in each(block):
+            found = look(line[:-1], reading.log, state.lines)
+            if found is None:
+                state.blank += 1
+            elif found.reason:
+                reading.reject(state.lines, offset, found.reason)
+            else:
+                piece = _Piece(chunk.size, reading, offset, found.form, found.sealed, -1)
+                chunk.add(piece, found.line, 1)
+                state.count(found.form, sealed=found.sealed)
+            state.lines += 1
+            offset += len(line)
+
+    # --- handing over ------------------------------------------------------------------------
+
+    def _room(self, log: int | None) -> _Chunk:
+        if self._chunk is not None and self._chunk.size >= CHUNK:
+            self._flush()
+        if self._chunk is None:
+            self._chunk = _Chunk(log)
+        return self._chunk
+
+    def _flush(self) -> None:
+        """Begin to load what there is, once what was loaded before is in."""
+        chunk, self._chunk = self._chunk, None
+        if chunk is None:
+            return
+        self._wait()
+        self._busy = self._pool.submit(self._load, chunk)
+
+    def _wait(self) -> None:
+        busy, self._busy = self._busy, None
+        if busy is not None:
+            busy.result()
+
+    def finish(self) -> None:
+        """Return when everything is in; more than once is fine.
+
+        Raises:
+            QueryError: there is no room for it.
         """
         import duckdb
 
-        self._con.execute(_EVENTS)
-        self._con.execute(_LOGS)
         try:
-            with tempfile.TemporaryDirectory(prefix="eventlog-query-") as self._folder:
-                try:
-                    for ref in logs:
-                        self._log(ref)
-                    self._flush()
-                    self._fill_logs()
-                finally:
-                    if self._file is not None:
-                        self._file.close()
+            self._flush()
+            self._wait()
         except duckdb.OutOfMemoryException as error:
             raise QueryError(
                 "the events need more memory than the query may use",
                 hint="query fewer logs, or allow more memory",
             ) from error
-        except OSError as error:
-            raise QueryError(
-                f"the events can't be handed to the database: {error.strerror}",
-                path=self._folder,
-                hint="make room there, or set TMPDIR",
-            ) from error
 
-    # --- reading -----------------------------------------------------------------------------
+    def close(self) -> None:
+        """Stop; what was not finished is forgotten."""
+        self._pool.shutdown(cancel_futures=True)
 
-    def _log(self, ref: LogRef) -> None:
-        held = is_held(lock_beside(ref.path))
-        state = LogState(file=ref.path, job_id=ref.job_id, held=held)
-        self.logs.append(state)
-        head = b'{"@file":%b,"@job":%b,"@seq":%%d,"@at":%%d' % (
-            _text(ref.path).replace(b"%", b"%%"),
-            _text(ref.job_id).replace(b"%", b"%%"),
-        )
-        offset = 0
-        with LogFile(ref.path) as file:
-            state.bytes = file.size
-            try:
-                for offset, line in split(file):
-                    if not line.endswith(b"\n"):
-                        state.torn = len(line)
-                        break
-                    self._line(state, offset, line[:-1], head)
-                    state.lines += 1
-            except LineTooLong as error:
-                self._reject(state, error.offset or offset, f"{error.message}; nothing after it")
-                state.lines += 1
-
-    def _line(self, state: LogState, offset: int, raw: bytes, head: bytes) -> None:
-        form = Form.V2_1
-        if looks_sealed(raw):
-            state.sealed += 1
-        elif not raw.strip(b" \t\r"):
-            state.blank += 1
-            return
-        else:
-            converted = convert(raw)
-            form = converted.form
-            if form is Form.UNREADABLE:
-                self._reject(state, offset, converted.left)
-                return
-            raw = converted.line.removeprefix(_BOM).strip(b" \t\r")
-            if key := _twice(raw):
-                self._reject(state, offset, f"it has `{key}` twice in one object")
-                return
-        if reason := _unsound(raw):
-            state.sealed -= looks_sealed(raw)
-            self._reject(state, offset, reason)
-            return
-        _count(state, form)
-        parts = [head % (state.lines, offset)]
-        if form is Form.OTHER:  # of another tool's line, `data` is all of it
-            parts += [b',"@line":', raw]
-        rest = raw[1:]
-        parts += [b"" if rest.strip(b" \t\r") == b"}" else b",", rest, b"\n"]
-        self._write(b"".join(parts))
-
-    def _reject(self, state: LogState, offset: int, reason: str) -> None:
-        state.rejected += 1
-        self.rejected_count += 1
-        if len(self.rejected) < MAX_NAMED:
-            self.rejected.append(LineRejected(state.file, state.lines, offset, reason))
-
-    # --- handing over ------------------------------------------------------------------------
-
-    def _write(self, line: bytes) -> None:
-        if self._file is None:
-            self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed when it is full
-                dir=self._folder, suffix=".ndjson", delete=False
+    def _load(self, chunk: _Chunk) -> None:
+        with chunk.blob:
+            readings = {piece.reading.log: piece.reading for piece in chunk.pieces}
+            self._insert(
+                "raw.sources",
+                "{log:'INTEGER',job_id:'VARCHAR',place:'VARCHAR'}",
+                [{"log": r.log, "job_id": r.job_id, "place": r.place} for r in readings.values()],
             )
-        self._file.write(line)
-        self._written += len(line)
-        self._lines += 1
-        self._longest = max(self._longest, len(line))
-        if self._written >= _CHUNK:
-            self._flush()
+            log = "null" if chunk.log is None else chunk.log
+            sql = _TAKE.format(log=log, chunk=chunk.scan)
+            taken = self._con.execute(sql).fetchone()
+            self._con.execute("truncate raw.sources")
+            if taken is None or taken[0] != chunk.lines:
+                self._find_lost(chunk)
 
-    def _flush(self) -> None:
-        if self._file is None:
-            return
-        path = self._file.name
-        self._file.close()
-        self._file = None
-        self._con.execute(
-            f"create temp table chunk as select * from read_ndjson(?, columns={_COLUMNS},"  # noqa: S608 - constants
-            f" ignore_errors=true, maximum_object_size={max(_OBJECT, 2 * self._longest)})",
-            [path],
-        )
-        self._con.execute(_TAKE)
-        taken = self._con.execute('select count("@seq") from chunk').fetchone()
-        if taken is None or taken[0] != self._lines:
-            self._find_lost(path)
-        self._con.execute("drop table chunk")
-        os.unlink(path)
-        self._written = self._lines = self._longest = 0
-
-    def _find_lost(self, path: str) -> None:
+    def _find_lost(self, chunk: _Chunk) -> None:
         """Name the lines that we took for readable and DuckDB did not."""
-        rows = self._con.execute('select "@file", "@seq" from chunk where "@seq" is not null')
+        rows = self._con.execute(
+            f'select coalesce("@log", -1), coalesce("@seq", seq) from {chunk.scan}'  # noqa: S608
+            ' where coalesce("@seq", seq) is not null'
+        )
         taken = set(rows.fetchall())
-        states = {state.file: state for state in self.logs}
-        with open(path, "rb") as file:
-            for line in file:
-                match = _HEAD.match(line)
-                assert match is not None
-                head = json.loads(match[0] + b"}")
-                if (head["@file"], head["@seq"]) not in taken:
-                    state = states[head["@file"]]
-                    state.rejected += 1
-                    self.rejected_count += 1
-                    if len(self.rejected) < MAX_NAMED:
-                        self.rejected.append(
-                            LineRejected(state.file, head["@seq"], head["@at"], "not readable")
-                        )
-
-    def _fill_logs(self) -> None:
-        if not self.logs:
-            return
-        path = os.path.join(self._folder, "logs.ndjson")
-        with open(path, "xb") as file:
-            file.writelines(msgspec.json.encode(state) + b"\n" for state in self.logs)
-        kinds = ",".join(
-            f"{name}:'{_KINDS.get(name, 'BIGINT')}'" for name in LogState.__struct_fields__
-        )
-        self._con.execute(f"insert into logs from read_ndjson(?, columns={{{kinds}}})", [path])
-        os.unlink(path)
-        # The name that a log's own lines give, if it is one.
-        self._con.execute(
-            "update logs set job_id = named.job_id from (select file, min(job_id) as job_id"
-            " from events group by file having count(distinct job_id) = 1) as named"
-            " where logs.file = named.file and logs.job_id is null"
-        )
+        data = chunk.blob.read()
+        ends = [piece.at for piece in chunk.pieces[1:]] + [chunk.size]
+        for piece, end in zip(chunk.pieces, ends, strict=True):
+            offset = piece.offset
+            for line in each(data[piece.at : end]):
+                named = msgspec.json.decode(line, type=_Named)
+                seq = named.seq if named.at < 0 else named.at
+                assert isinstance(seq, int)
+                if (named.log, seq) not in taken:
+                    piece.reading.state.count(piece.form, -1, sealed=piece.sealed)
+                    piece.reading.reject(seq, offset, "the database can't read it")
+                offset += len(line) - piece.added
 
 
-def _text(value: str | None) -> bytes:
-    # A path that is not UTF-8 is shown with question marks; it is only a name here.
-    clean = None if value is None else value.encode("utf-8", "replace").decode()
-    return msgspec.json.encode(clean)
+_ENCODER = msgspec.json.Encoder()
 
 
-def _count(state: LogState, form: Form) -> None:
-    match form:
-        case Form.V1:
-            state.v1 += 1
-        case Form.V2_0:
-            state.v2_0 += 1
-        case Form.V2_1:
-            state.v2_1 += 1
-        case _:
-            state.other += 1
-
-
-def _unsound(raw: bytes) -> str:
-    """Return why DuckDB would not take the line for what it is, or nothing."""
-    try:
-        if not raw.isascii():
-            raw.decode("utf-8")
-        _SHAPE.decode(raw)
-    except UnicodeDecodeError as error:
-        return f"byte {error.start} is not UTF-8"
-    except (msgspec.DecodeError, RecursionError) as error:
-        return f"it can't be decoded: {error}"
-    return ""
-
-
-class _TwiceError(ValueError):
-    pass
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> None:
-    if len(pairs) > 1 and len({key for key, _ in pairs}) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=str, parse_float=str)
-
-
-def _twice(raw: bytes) -> str:
-    """Return a key that stands twice in one object: readers disagree on which of them counts."""
-    try:
-        _DECODER.decode(raw.decode("utf-8"))
-    except _TwiceError as error:
-        return str(error)
-    except (ValueError, RecursionError):
-        return ""  # told by the check that follows
-    return ""
+def _clean(row: object) -> dict[str, object]:
+    """Show a path that is not UTF-8 with question marks; it is only a name here."""
+    values = msgspec.to_builtins(row) if not isinstance(row, dict) else row
+    return {
+        name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in values.items()
+    }

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventlog import Log, LogNotFound, QueryError, read_dicts
+from eventlog.codec import GENESIS, seal_all
 from eventlog.find import LogRef, find_logs
 from eventlog.query import Database, find_query, named_queries, query
 
@@ -37,11 +38,11 @@ def test_the_columns_of_an_event(tmp_path):
         log.append({"type": "x", "step": "s", "item": "i", "data": {"a": {"b": 1.5}}})
     answer = query([path], "from events where seq = 1")
     assert answer.columns == [
-        *["job_id", "seq", "ts", "level", "type", "step", "item", "data", "file"]
+        *["job_id", "seq", "ts", "level", "type", "step", "item", "data", "file", "extra"]
     ]
     stamp = dt.datetime(1970, 1, 1, 0, 0, 0, 5)  # noqa: DTZ001 - as DuckDB hands it out
     data = '{"a":{"b":1.5}}'
-    assert answer.rows == [("job_1", 1, stamp, "INFO", "x", "s", "i", data, str(path))]
+    assert answer.rows == [("job_1", 1, stamp, "INFO", "x", "s", "i", data, str(path), None)]
     assert answer.types[2] == "TIMESTAMP"
 
 
@@ -170,12 +171,23 @@ def test_a_line_that_cannot_be_read_is_named_and_takes_no_other_with_it(tmp_path
     assert reason in rejected.reason
 
 
-def test_what_only_duckdb_refuses_is_named_too(tmp_path, monkeypatch):
-    path = write(tmp_path / "events.jsonl", line(1), b'{"ts":"x","a":"\\ud800"}\n', line(2))
-    monkeypatch.setattr("eventlog.tables._unsound", lambda raw: "")
+HALF = b'"type":"x","data":{"a":"\\ud800"}'
+
+
+@pytest.mark.parametrize("alone", [0, 1 << 30], ids=["one log a chunk", "many logs a chunk"])
+def test_what_only_duckdb_refuses_is_named_too(tmp_path, monkeypatch, alone):
+    monkeypatch.setattr("eventlog.tables._ALONE", alone)
+    fine = b'"type":"x","data":{"n":1}'
+    lines, _ = seal_all(0, "2025-10-22T10:00:00Z", [fine, HALF, fine, HALF], GENESIS)
+    path = write(tmp_path / "events.jsonl", *lines)
     answer = query([path], "select seq from events order by seq")
     assert answer.rows == [(0,), (2,)]
-    assert [(one.seq, one.offset) for one in answer.rejected] == [(1, len(line(1)))]
+    assert [(one.seq, one.offset) for one in answer.rejected] == [
+        (1, len(lines[0])),
+        (3, len(b"".join(lines[:3]))),
+    ]
+    counts = query([path], "select lines, v2_1, sealed, rejected from logs").rows
+    assert counts == [(4, 2, 2, 2)]
 
 
 KEPT = {
@@ -219,7 +231,7 @@ def test_an_offset_that_had_to_stay_in_a_stamp_is_not_dropped(tmp_path):
 
 
 def test_logs_larger_than_one_block_are_all_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("eventlog.tables._CHUNK", 1000)
+    monkeypatch.setattr("eventlog.tables.CHUNK", 1000)
     for name in ("a", "b"):
         write(tmp_path / name / "events.jsonl", *(line(n) for n in range(100)))
     answer = query([tmp_path], "select file, list((data->>'n')::int) from events group by all")

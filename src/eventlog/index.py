@@ -1,0 +1,409 @@
+"""What was loaded of logs, kept for the next query: a cache, never the truth.
+
+    <folder>/manifest.json     which logs, how far, and which segments hold their events
+    <folder>/<name>.parquet    a segment: events, with the hot fields as columns; never changed
+    <folder>/lock              held while the index is renewed
+
+A query reads only what is new in the logs that have changed. A log is taken for the one that was
+read before if it is the same file, still begins and ends (at the offset read so far) with the
+same bytes, and has not been made shorter; its chain of sums makes that enough. Else it is read
+anew. Readers copy the segments into memory of their own, so nobody waits for anybody; one process
+at a time renews the index, and others do without. Whatever looks wrong is thrown away and made
+again from the logs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .blob import Blob
+from .errors import EventLogError, LogLocked
+from .fs import FILES, Files, write_whole
+from .lock import Lock
+from .source import FileSource
+from .tables import LineRejected, LogState
+
+if TYPE_CHECKING:
+    import duckdb
+
+VERSION = 1
+SMALL = 1 << 20
+"""Bytes of logs that are read again rather than kept."""
+
+_HEAD = 4 << 10
+_TAIL = 64 << 10
+_SETTLED_NS = 100_000_000
+"""A file that was changed so shortly before may be changed again without a newer stamp."""
+
+_WHOLE = 4 << 20
+"""A log that has not settled is read anew, if it is not larger than this."""
+
+_NAMED = 100
+_NAME = re.compile(r"[0-9a-f]{16}\.parquet")
+_MERGE = 2.0
+
+
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """Which file, and when it was last changed."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Stamp:
+        """Take it from the system's answer."""
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+class Entry(msgspec.Struct, kw_only=True, array_like=True):
+    """A log, as far as the index knows it.
+
+    Attributes:
+        log: its number; a log that is read anew gets another one.
+        job_id: whose log it was said to be.
+        stamp: of the file when it was read.
+        settled: whether the stamp was old enough to be trusted.
+        end: offset after the last line that was read.
+        head, tail: hashes of the first and the last bytes before `end`.
+        state: what was counted.
+        rejected: the first lines that could not be loaded.
+        jobs: up to two of the names that stand in its lines.
+    """
+
+    log: int
+    job_id: str | None
+    stamp: Stamp
+    settled: bool
+    end: int
+    head: bytes
+    tail: bytes
+    state: LogState
+    rejected: list[LineRejected] = []
+    jobs: list[str] = []
+
+    def is_same(self, stamp: Stamp, job_id: str | None) -> bool:
+        """Return whether nothing can have changed since."""
+        return self.settled and self.stamp == stamp and self.job_id == job_id
+
+    def goes_on(self, source: FileSource, stamp: Stamp, job_id: str | None) -> bool:
+        """Return whether the file has what was read, and at most more lines after it."""
+        before = self.stamp
+        if self.job_id != job_id or (stamp.dev, stamp.ino) != (before.dev, before.ino):
+            return False
+        if stamp.size < self.end or (
+            stamp.size == before.size and stamp.mtime_ns != before.mtime_ns
+        ):
+            return False  # shorter, or written to without growing
+        if not self.settled and stamp.size == before.size and self.end <= _WHOLE:
+            return False
+        return (self.head, self.tail) == prints(source, self.end)
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A file of events."""
+
+    name: str
+    stamp: Stamp
+    crc: int
+    rows: int
+    logs: list[int]
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """What the index holds. `next_log` is the number of the next log; `shape` of the columns."""
+
+    version: int = VERSION
+    shape: str = ""
+    next_log: int = 1
+    logs: dict[str, Entry] = {}
+    segments: list[Segment] = []
+
+
+def prints(source: FileSource, end: int) -> tuple[bytes, bytes]:
+    """Return hashes of the first and the last bytes of what is before an offset."""
+    tail = max(0, end - _TAIL)
+    return (
+        hashlib.sha256(source.read_at(0, min(_HEAD, end))).digest()[:16],
+        hashlib.sha256(source.read_at(tail, end - tail)).digest()[:16],
+    )
+
+
+def is_settled(stamp: Stamp, now_ns: int) -> bool:
+    """Return whether a later change of the file must give it another stamp."""
+    return now_ns - max(stamp.mtime_ns, stamp.ctime_ns) > _SETTLED_NS
+
+
+class Index:
+    """The index in a folder, as it is now.
+
+    Args:
+        folder: made when there is something to keep.
+        shape: names the columns; an index of others is not used.
+        files: the system's calls.
+    """
+
+    def __init__(self, folder: str, shape: str, files: Files = FILES) -> None:
+        self.folder = folder
+        self.trouble = ""
+        self._shape = shape
+        self._files = files
+        self._lock: Lock | None = None
+        self._seen = b""
+        self.manifest = Manifest(shape=shape)
+        self.blobs: list[Blob] = []
+        if self._is_ours():
+            self._read()
+
+    def _is_ours(self) -> bool:
+        """Return whether nobody else can have written what lies in the folder."""
+        try:
+            stat = os.lstat(self.folder)
+        except OSError:
+            return False
+        return stat.st_uid == os.geteuid() and not stat.st_mode & 0o022
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Take in the manifest and copy the segments; on any doubt, know nothing."""
+        for _ in range(3):  # while another process renews it
+            self._forget()
+            data = self._bytes()
+            manifest = _parse(data, self._shape)
+            if manifest is None:
+                return
+            if all(self._copy(segment) for segment in manifest.segments):
+                self.manifest, self._seen = manifest, data
+                return
+        self._forget()
+
+    def _forget(self) -> None:
+        for blob in self.blobs:
+            blob.close()
+        self.blobs, self._seen = [], b""
+        self.manifest = Manifest(shape=self._shape)
+
+    def _bytes(self) -> bytes:
+        try:
+            with open(os.path.join(self.folder, "manifest.json"), "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
+
+    def _copy(self, segment: Segment) -> bool:
+        """Copy a segment if it is what was written; return whether it is."""
+        try:
+            fd = self._files.open(os.path.join(self.folder, segment.name), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            stamp = Stamp.of(os.fstat(fd))
+            if stamp.size != segment.stamp.size:
+                return False
+            blob = Blob(stamp.size)
+            self.blobs.append(blob)
+            blob.copy_from(fd)
+            # A folder that was copied has other stamps: then all bytes are looked at.
+            if stamp != segment.stamp and zlib.crc32(blob.read()) != segment.crc:
+                return False
+            blob.seal()
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return blob.size == segment.stamp.size
+
+    # --- renewing ----------------------------------------------------------------------------
+
+    def begin(self, *, fresh: bool = True) -> bool:
+        """Take the right to renew the index; False if that is not possible now.
+
+        It is given back by `close`.
+
+        Args:
+            fresh: read the index again if another process has renewed it since; else that is a
+                reason to leave it alone.
+        """
+        if self._lock is not None:
+            return True
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            if not self._is_ours():
+                self.trouble = "its folder can be written by others"
+                return False
+            self._lock = Lock(os.path.join(self.folder, "lock"), started="", files=self._files)
+        except LogLocked:
+            return False  # another process renews it
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            return False
+        except EventLogError as error:
+            self.trouble = error.message
+            return False
+        if self._bytes() != self._seen:
+            if not fresh:
+                self.close()
+                return False
+            self._read()
+        return True
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has the right to renew it."""
+        return self._lock is not None
+
+    def keep(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        logs: Mapping[str, Entry],
+        packed: Sequence[Blob],
+        staging: Blob,
+        hot: Mapping[str, str],
+        next_log: int,
+    ) -> None:
+        """Write what was read, and forget logs that are gone.
+
+        Args:
+            con: the database, from whose locked state only the blobs can be reached.
+            logs: everything that the index shall know, by place.
+            packed: what was read and does not lie in the table `raw.fresh`.
+            staging: an empty blob that the database may write.
+            hot: the hot fields with their SQL types.
+            next_log: for the manifest.
+        """
+        live = {entry.log for entry in logs.values()}
+        fresh = packing("raw.fresh", hot)
+        parts = [f"select * from ({fresh})"]  # noqa: S608 - our own names
+        if packed:
+            parts.append(f"select * from read_parquet({[blob.path for blob in packed]})")  # noqa: S608
+        told = con.execute(
+            f"select log, count(*) from ({' union all by name '.join(parts)}) group by log"  # noqa: S608
+        ).fetchall()
+        rows = sum(count for log, count in told if log in live)
+        kept, merged = _choose(self.manifest.segments, live, rows)
+        manifest = Manifest(
+            shape=self._shape, next_log=next_log, logs=dict(logs), segments=list(kept)
+        )
+        try:
+            if rows or any(live & set(segment.logs) for segment in merged):
+                old = [
+                    blob.path
+                    for blob, segment in zip(self.blobs, self.manifest.segments, strict=True)
+                    if segment in merged
+                ]
+                if old:
+                    parts.append(f"select * from read_parquet({old})")  # noqa: S608
+                manifest.segments.append(self._write(con, parts, live, staging))
+            payload = msgspec.json.encode(manifest)
+            head = hashlib.sha256(payload).hexdigest().encode()
+            path = os.path.join(self.folder, "manifest.json")
+            write_whole(self._files, path, head + b"\n" + payload)
+            self._sweep({segment.name for segment in manifest.segments})
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+
+    def _write(
+        self, con: duckdb.DuckDBPyConnection, parts: list[str], live: set[int], staging: Blob
+    ) -> Segment:
+        """Write a segment of the living rows of some queries."""
+        con.execute("create or replace temp table living(log integer)")
+        con.execute("insert into living select unnest(?)", [sorted(live)])
+        rows = " union all by name ".join(parts)
+        con.execute(
+            f"copy (select * from ({rows}) semi join living using (log))"  # noqa: S608
+            f" to '{staging.path}' (format parquet, compression zstd, use_tmp_file false)"
+        )
+        told = con.execute(
+            f"select log, count(*) from read_parquet('{staging.path}') group by log"  # noqa: S608
+        ).fetchall()
+        data = staging.read()
+        name = f"{os.urandom(8).hex()}.parquet"
+        path = os.path.join(self.folder, name)
+        write_whole(self._files, path, data)
+        return Segment(
+            name=name,
+            stamp=Stamp.of(os.lstat(path)),
+            crc=zlib.crc32(data),
+            rows=sum(count for _, count in told),
+            logs=sorted(log for log, _ in told),
+        )
+
+    def _sweep(self, names: set[str]) -> None:
+        """Remove what no manifest names: old segments, and what a killed process left."""
+        for entry in list(os.scandir(self.folder)):
+            is_segment = _NAME.fullmatch(entry.name) and entry.name not in names
+            if is_segment or ".tmp-" in entry.name:
+                try:
+                    os.unlink(entry.path)
+                except OSError:
+                    pass
+
+    def close(self) -> None:
+        """Give the right to renew back and forget the copies."""
+        self._forget()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _parse(data: bytes, shape: str) -> Manifest | None:
+    head, _, payload = data.partition(b"\n")
+    if not payload or hashlib.sha256(payload).hexdigest().encode() != head:
+        return None
+    try:
+        manifest = msgspec.json.decode(payload, type=Manifest)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return manifest if (manifest.version, manifest.shape) == (VERSION, shape) else None
+
+
+def _choose(
+    segments: Iterable[Segment], live: set[int], rows: int
+) -> tuple[list[Segment], list[Segment]]:
+    """Return which segments stay, and which are written anew together with so many new rows.
+
+    Those with events of logs that are gone must be; small ones join what comes, so that there
+    are never more than a few, and an event is copied only when what it is in has grown.
+    """
+    kept: list[Segment] = []
+    merged: list[Segment] = []
+    for segment in segments:
+        (merged if not live.issuperset(segment.logs) else kept).append(segment)
+    rows += sum(segment.rows for segment in merged)
+    while kept and kept[-1].rows <= _MERGE * rows:
+        last = kept.pop()
+        merged.append(last)
+        rows += last.rows
+    return kept, merged
+
+
+def packing(table: str, hot: Mapping[str, str]) -> str:
+    """Return the query that brings rows of `fresh` into a segment's form.
+
+    One pass over `data` finds all hot fields; what each says is the same as `data->>'name'`.
+    """
+    if not hot:
+        return f"select * from {table}"  # noqa: S608 - our own names
+    shape = "{" + ",".join(f'"{name}":"VARCHAR"' for name in hot) + "}"
+    fields = ", ".join(
+        f'try_cast(hot."{name}" as {kind}) as "{name}"' for name, kind in hot.items()
+    )
+    return (
+        f"select * exclude (hot), {fields} from (select *, from_json(data, '{shape}') as hot"  # noqa: S608
+        f" from {table})"
+    )
+
+
+def capped(rejected: list[LineRejected]) -> list[LineRejected]:
+    """Return as many named lines of a log as the index keeps."""
+    return rejected[:_NAMED]
