@@ -13,7 +13,8 @@ import typer
 from .cli_base import Mount, exit_code, guard
 from .cli_care import migrate_command, repair_command, salvage_command, verify_command
 from .cli_export import export_command
-from .cli_read import cat_command, query_command, schema_command, stats_command, tail_command
+from .cli_query import query_command, schema_command
+from .cli_read import cat_command, stats_command, tail_command
 
 __all__ = [
     "Mount",

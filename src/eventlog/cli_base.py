@@ -31,6 +31,22 @@ def _none() -> Sequence[Any]:
     return ()
 
 
+def _no_fields() -> Mapping[str, str]:
+    return {}
+
+
+def _no_schemas() -> Mapping[str, Any] | None:
+    return None
+
+
+def _kept_beside(targets: Sequence[str]) -> tuple[str, str] | None:
+    """Return folder and root of the index of one folder, or of the folder of one log."""
+    if len(targets) != 1:
+        return None
+    root = targets[0] if os.path.isdir(targets[0]) else os.path.dirname(targets[0]) or "."
+    return os.path.join(root, ".index", "events"), root
+
+
 def _never(_path: str) -> bool:
     return False
 
@@ -45,6 +61,10 @@ class Mount:
         resolve: turns a target (a path, or an id of the program's own) into logs.
         views: name and SQL of each further view; called only when a query runs.
         folders: where named queries lie.
+        hot: fields of `data` that are columns of `events`, with their SQL types; without any,
+            every field that the events have is a column.
+        kept: folder and root of the index for targets, or None.
+        schemas: JSON Schema of each event type; None takes it from the events.
         lock_of: the lock file of a log.
         fields: top-level members of the lines that a repair writes, for a log.
         ended: whether nobody will write this log any more, for `tail -f`.
@@ -55,6 +75,9 @@ class Mount:
     resolve: Callable[[str], Sequence[LogRef]] = _find
     views: Callable[[], Sequence[tuple[str, str]]] = _none
     folders: Callable[[], Sequence[str]] = _none
+    hot: Callable[[], Mapping[str, str]] = _no_fields
+    kept: Callable[[Sequence[str]], tuple[str, str] | None] = _kept_beside
+    schemas: Callable[[], Mapping[str, Any] | None] = _no_schemas
     lock_of: Callable[[str], str] = lock_beside
     fields: Callable[[str], Mapping[str, Any] | None] = lambda _path: None
     ended: Callable[[str], bool] = _never
@@ -136,11 +159,29 @@ def emit(text: str, out: str | None) -> None:
     """Print a result, or write it to a file as a whole."""
     if out is None:
         sys.stdout.write(text)
+    else:
+        emit_bytes([text.encode("utf-8", "replace")], out)
+
+
+def emit_bytes(parts: Sequence[bytes], out: str | None) -> None:
+    """Print a result, or write it to a file as a whole."""
+    if out is None:
+        sys.stdout.flush()
+        for part in parts:
+            sys.stdout.buffer.write(part)
         return
-    from .fs import FILES, write_whole
+    from .fs import FILES, write_all, write_whole
 
     try:
-        write_whole(FILES, out, text.encode("utf-8", "replace"), 0o666)
+        if os.path.exists(out) and not os.path.isfile(out):  # a terminal, a pipe: never replaced
+            fd = os.open(out, os.O_WRONLY)
+            try:
+                write_all(FILES, fd, b"".join(parts))
+            finally:
+                os.close(fd)
+            return
+        # What a link names is replaced, and the link stays.
+        write_whole(FILES, os.path.realpath(out), b"".join(parts), 0o666)
     except OSError as error:
         raise EventLogError(f"the result can't be written: {error.strerror}", path=out) from error
 

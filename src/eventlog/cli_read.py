@@ -1,13 +1,12 @@
-"""The log commands that read: query, schema, cat, tail, stats."""
+"""The log commands that read: cat, tail, stats."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -26,119 +25,14 @@ from .cli_base import (
     say,
     terminal_width,
 )
-from .errors import EventInvalid, LogRewritten, QueryError
+from .errors import EventInvalid, LogRewritten
 from .follower import Follower
 from .output import Format
 from .reader import Line, as_dict, read_lines
 from .table import cut, visible
 from .upcast import upcast
 
-if TYPE_CHECKING:
-    from .tables import LineRejected
-
 Command = Callable[..., None]
-
-_NAMED = 5
-"""Rejected lines that are named on stderr; all are counted."""
-
-
-def query_command(mount: Mount) -> Command:
-    """Return the command `query`."""
-
-    def query(
-        sql: Annotated[
-            str | None,
-            typer.Argument(metavar="[SQL|NAME|FILE.sql|-]", help="One statement that reads."),
-        ] = None,
-        targets: Targets = None,
-        param: Annotated[
-            list[str] | None, typer.Option("-p", "--param", metavar="NAME=VALUE", help="$NAME.")
-        ] = None,
-        form: FormatOption = Format.TABLE,
-        as_json: JsonOption = False,
-        out: OutOption = None,
-        timeout_s: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds.")] = 60.0,
-        memory_mb: Annotated[int, typer.Option("--memory", min=64, help="Megabytes.")] = 2048,
-        max_rows: Annotated[int, typer.Option("--max-rows", min=1)] = 1_000_000,
-    ) -> None:
-        """Ask logs with SQL; without SQL, list the named queries."""
-        from .jail import Limits
-        from .query import find_query, named_queries
-        from .query import query as ask
-
-        form = chosen(form, as_json=as_json)
-        with guard():
-            if sql is None:
-                emit_rows(
-                    ["query", "answers"], [*named_queries(mount.folders()).items()], form, out
-                )
-                return
-            answer = ask(
-                mount.logs(targets),
-                find_query(_source(sql), mount.folders()),
-                views=mount.views(),
-                params=_params(param),
-                limits=Limits(time_s=timeout_s, memory_mb=memory_mb, rows=max_rows),
-            )
-            extra = {
-                "rejected_count": answer.rejected_count,
-                "rejected": [reject._asdict() for reject in answer.rejected],
-            }
-            emit_rows(answer.columns, answer.rows, form, out, types=answer.types, extra=extra)
-            _tell_rejected(answer.rejected, answer.rejected_count)
-
-    return query
-
-
-def _source(text: str) -> str:
-    try:
-        if text == "-":
-            return sys.stdin.read()
-        if text.endswith(".sql") and os.path.isfile(text):
-            with open(text, encoding="utf-8") as file:
-                return file.read()
-    except (OSError, UnicodeError) as error:
-        raise QueryError(f"the query can't be read: {error}", path=text) from error
-    return text
-
-
-def _params(given: list[str] | None) -> dict[str, Any] | None:
-    if not given:
-        return None
-    params: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise QueryError(f"{text!r} is no parameter", hint="write it as -p name=value")
-        params[name] = value
-    return params
-
-
-def _tell_rejected(rejected: list[LineRejected], count: int) -> None:
-    if not count:
-        return
-    say(f"warning: {count} line{'s' if count != 1 else ''} could not be read and stayed out")
-    for line in rejected[:_NAMED]:
-        say(f"  {line.file}:{line.seq + 1} (offset {line.offset}): {line.reason}")
-    if count > _NAMED:
-        say(f"  and {count - _NAMED} more")
-
-
-def schema_command(mount: Mount) -> Command:
-    """Return the command `schema`."""
-
-    def schema(
-        form: FormatOption = Format.TABLE, as_json: JsonOption = False, out: OutOption = None
-    ) -> None:
-        """Print tables, views, columns and types."""
-        from .query import Database
-
-        with guard(), Database([], views=mount.views()) as database:
-            found = database.schema()
-            columns = ["table", "column", "type"]
-            emit_rows(columns, found.rows, chosen(form, as_json=as_json), out)
-
-    return schema
 
 
 def cat_command(mount: Mount) -> Command:

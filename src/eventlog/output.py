@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from .errors import QueryError
 from .table import cell, markdown, table, visible
 
 SCHEMA_VERSION = 1
@@ -29,6 +30,7 @@ class Format(enum.StrEnum):
     CSV = "csv"
     TSV = "tsv"
     MARKDOWN = "markdown"
+    PARQUET = "parquet"
 
 
 def rows_as(
@@ -70,6 +72,10 @@ def rows_as(
         case Format.TSV:
             lines = ["\t".join(visible(_text(value)) for value in row) for row in [columns, *rows]]
             return "\n".join(lines) + "\n"
+        case Format.PARQUET:
+            raise QueryError(
+                "only a query's rows can be a Parquet file", hint="ask for them with `query`"
+            )
         case Format.MARKDOWN:
             return markdown(columns, [[_shown(value) for value in row] for row in rows]) + "\n"
         case _:
