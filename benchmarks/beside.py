@@ -1,22 +1,26 @@
-"""Run one of our shapes and the bare loop by turns; and the place for other engines."""
+"""Run one of our shapes by turns with the bare loop, and with other engines."""
 
 from __future__ import annotations
 
 import functools
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
-from harness import Bar, Context, Row, interleave, missing, paired
+import msgspec
+from harness import Bar, Context, Row, interleave, paired
+from peers import drive, not_ready
 from shapes import Needs, graph, run_bare, run_ours, sample_lines
 
-_PEERS = {
-    "DBOS (SQLite)": ("dbos",),
-    "LangGraph (SQLite checkpointer)": ("langgraph", "langgraph.checkpoint.sqlite"),
+_ENGINES = {
+    "dbos": ("DBOS (SQLite)", "dbos_run.py"),
+    "langgraph": ("LangGraph (SQLite checkpointer)", "langgraph_run.py"),
 }
-"""Other engines by name, with the modules they need. None has a driver here yet."""
+"""Other engines by their names in `peers`: as they are shown, and their driver."""
+
+Limits = Mapping[str, float]
 
 
 def beside_bare(
@@ -72,10 +76,53 @@ def _us_each(count: int, seconds: float) -> float:
     return seconds * 1e6 / count
 
 
-def others(what: str) -> list[Row]:
-    """Return a row for each other engine: why it was not measured."""
+def beside_engines(
+    context: Context, what: str, needs: Needs, concurrency: int, rounds: int, limits: Limits
+) -> list[Row]:
+    """Return a row for each other engine: how much longer it takes for the same graph.
+
+    Args:
+        context: of the run.
+        what: the shape, in words.
+        needs: the graph.
+        concurrency: steps at once.
+        rounds: how often each takes its turn.
+        limits: how many times faster we are to be, by the engine's name in `peers`.
+    """
+    path = os.path.join(context.folder(), "graph.json")
+    with open(path, "wb") as file:
+        file.write(msgspec.json.encode(needs))
+    dag = graph(needs)
+    works: dict[str, Callable[[], float]] = {
+        "ours": lambda: anyio.run(
+            run_ours, dag, os.path.join(context.folder(), "events.jsonl"), concurrency
+        )
+    }
     rows = []
-    for name, modules in _PEERS.items():
-        why = missing(*modules) or "skipped: there is no driver for it yet"
-        rows.append(Row(what=f"{what}, {name}", note=why))
-    return rows
+    for name, (shown, driver) in _ENGINES.items():
+        if why := not_ready(name):
+            rows.append(Row(what=f"{shown}, {what}", note=why))
+        else:
+            works[name] = functools.partial(_drive, context, name, driver, path, concurrency)
+    if len(works) == 1:
+        return rows
+    works["ours"]()  # once unmeasured
+    seconds = interleave(rounds, works)
+    return rows + [
+        paired(
+            f"{_ENGINES[name][0]}, {what}",
+            taken,
+            "ours",
+            seconds["ours"],
+            unit="us a step",
+            scale=functools.partial(_us_each, len(needs)),
+            bar=Bar(">=", limits[name]),
+            note=f"rounds: {rounds}",
+        )
+        for name, taken in seconds.items()
+        if name != "ours"
+    ]
+
+
+def _drive(context: Context, name: str, driver: str, path: str, concurrency: int) -> float:
+    return float(drive(name, driver, context.folder(), path, concurrency)["seconds"])

@@ -13,6 +13,8 @@ from typing import Any
 
 PEERS: dict[str, tuple[str, ...]] = {
     "eventsourcing": ("eventsourcing==9.5.6",),
+    "dbos": ("dbos==3.4.0",),
+    "langgraph": ("langgraph==1.2.24", "langgraph-checkpoint-sqlite==3.1.2", "aiosqlite"),
 }
 """What is installed for each, by name."""
 
