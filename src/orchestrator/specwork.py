@@ -27,11 +27,15 @@ from .keys import step_key
 from .outputs import Outputs
 from .publish import publish_folder
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
+from .secrecy import Secrets, masked
 from .spec.model import Spec, Step
 from .state import DONE, JobState, Success
 from .stepcache import StepCache
 from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
 from .work import Expansion
+
+PROCESSES = ("python", "run")
+"""Kinds whose steps run in processes of their own."""
 
 VIEWS = 8
 """Steps of which what templates see is kept: the instances of a group all look at the same."""
@@ -47,7 +51,7 @@ class SpecWork:
         spec: what to run.
         folder: the job's.
         kinds: by the name they have in a spec.
-        environ: what shell and python steps are given.
+        secrets: what shell and python steps are given, and what is kept out of the record.
         state: returns the job's state, for what other steps have published.
         reuse: what takes over results of other jobs, for steps that say so.
     """
@@ -57,14 +61,14 @@ class SpecWork:
         spec: Spec,
         folder: RunFolder,
         kinds: Mapping[str, StepKind],
-        environ: Mapping[str, str],
+        secrets: Secrets,
         state: Callable[[], JobState],
         reuse: StepCache | None = None,
     ) -> None:
         self._spec = spec
         self._folder = folder
         self._kinds = kinds
-        self._environ = {**environ, **spec.env}
+        self._secrets = secrets
         self._state = state
         self._reuse = reuse
         self._store = FileStore(folder.outputs)
@@ -94,6 +98,8 @@ class SpecWork:
         parts = prepared.parts
         if self._spec.env and step.kind != "llm":
             parts = {**parts, "spec_env": self._spec.env}
+        if step.kind in PROCESSES and (step.secrets or self._spec.secrets):
+            parts = {**parts, "secrets": self._secrets.parts_of(step)}
         return msgspec.structs.replace(prepared, parts=parts, passed=passed)
 
     def expand(self, name: str, state: JobState) -> Expansion:
@@ -160,7 +166,8 @@ class SpecWork:
             work_dir=work_dir,
             log_path=os.path.abspath(self._folder.step_log(name)),
             outputs=self._store,
-            environ=self._environ,
+            environ={**self._secrets.environ_of(self._step(name)), **self._spec.env},
+            masker=self._secrets.masker,
             emit=emit,
             publish=publish,
         )
@@ -168,7 +175,7 @@ class SpecWork:
     async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:
         """Hand the attempt to the step's kind; its private folder is removed afterwards."""
         step = self._step(name)
-        perform = functools.partial(self._kinds[step.kind].perform, prepared, attempt)
+        perform = functools.partial(self._masked, step, prepared, attempt)
         try:
             if self._reuse is None or step.llm is not None or step.cache is None:
                 return await perform()
@@ -177,6 +184,15 @@ class SpecWork:
         finally:
             if attempt.work_dir:
                 shutil.rmtree(attempt.work_dir, ignore_errors=True)
+
+    async def _masked(self, step: Step, prepared: Prepared, attempt: Attempt) -> Result:
+        """Perform an attempt; neither its result nor its error holds a known secret."""
+        masker = self._secrets.masker
+        try:
+            result = await self._kinds[step.kind].perform(prepared, attempt)
+        except StepError as error:
+            raise masked(error, masker) from None
+        return msgspec.structs.replace(result, output=masker.value(result.output))
 
     def _key(self, step: Step, prepared: Prepared) -> str:
         """Return what a result depends on that other jobs may take over."""

@@ -19,18 +19,21 @@ from . import events as ev
 from .blobs import BlobStore
 from .cache import Cache, answered
 from .cachepolicy import DEFAULT, CacheMode
+from .dotenv import with_secrets
 from .errors import ExitCode, FailureKind
 from .folder import RunFolder
 from .inbox import Inbox, settle, watch
 from .jobs import Jobs
 from .journal import Journal, line_fields
 from .keys import canonical
+from .masking import Masker
 from .outputs import Outputs
 from .petition import project_out
 from .plan import Policy
 from .preflight import check_functions, read_spec
 from .providers.base import Progress, Provider
 from .runner import Runner, Stop
+from .secrecy import Secrets, named, refuse_written
 from .spec.model import Spec
 from .specwork import SpecWork
 from .start import as_written
@@ -140,7 +143,11 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     spec = spec.with_overrides(**overrides)
     spec.check_inputs()
     price_table = prices.table(options.environ, options.prices)
-    providers = _Providers(options.environ)
+    folders = (os.getcwd(), spec.source.folder)
+    environ = with_secrets(options.environ, folders, named(spec), options.warn)
+    secrets = Secrets(spec, environ)
+    refuse_written(spec, secrets.masker)
+    providers = _Providers(environ)
     providers.check(spec, _sure_calls(spec, before, options))
     check_functions(spec)
     if earlier is not None:
@@ -171,8 +178,8 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             work = SpecWork(
                 spec,
                 folder,
-                _kinds(spec, providers, cache, blobs, price_table, options),
-                options.environ,
+                _kinds(spec, providers, cache, blobs, price_table, secrets.masker, options),
+                secrets,
                 lambda: journal.state,
                 StepCache(cache, folder, spec.project, spec.output_dir, options.warn),
             )
@@ -299,6 +306,7 @@ def _kinds(
     cache: Cache,
     blobs: BlobStore,
     price_table: prices.PriceTable,
+    masker: Masker,
     options: Options,
 ) -> dict[str, StepKind]:
     from .providers.gate import Gates
@@ -314,6 +322,7 @@ def _kinds(
             blobs.put,
             spec.project,
             prices=price_table,
+            masker=masker,
             gates=Gates(spec.limits.providers, options.warn),
             report=options.progress,
         ),

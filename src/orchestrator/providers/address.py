@@ -71,11 +71,16 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Located(msgspec.Struct, frozen=True):
-    """The address to call, the key that goes with it, and whether the vendor itself answers."""
+    """The address to call, the key that goes with it, and whether the vendor itself answers.
+
+    `withheld` says that there is a key, which does not go to an address of this machine that only
+    a spec named.
+    """
 
     address: Address
     key: Secret | None
     vendor: bool
+    withheld: bool = False
 
 
 def locate(site: Site, base_url: str | None, environ: Mapping[str, str]) -> Located:
@@ -93,7 +98,11 @@ def locate(site: Site, base_url: str | None, environ: Mapping[str, str]) -> Loca
         _refuse_plain_http(site, address, environ)
     key = _key(site, environ)
     trusted = {default.origin, setting.origin}
-    if key is not None and not address.loopback and address.origin not in trusted:
+    # Who listens on this machine is not known: it gets the prompt and no key.
+    withheld = key is not None and address.loopback and address.origin not in trusted
+    if withheld:
+        key = None
+    if key is not None and address.origin not in trusted:
         raise ConfigError(
             f"the spec's base_url would send {site.key_variable} to {address.origin}",
             place=f"provider {site.provider}, base_url {address.base_url}",
@@ -101,7 +110,7 @@ def locate(site: Site, base_url: str | None, environ: Mapping[str, str]) -> Loca
             f"the environment, or unset {site.key_variable}",
         )
     vendor = address.origin == default.origin and not default.loopback
-    return Located(address, key, vendor)
+    return Located(address, key, vendor, withheld)
 
 
 def parse(site: Site, text: str, source: str) -> Address:

@@ -109,6 +109,12 @@ class Served(abc.ABC):
         needed = self.key_always_needed or self._located.vendor
         if variable is None or not needed or self._located.key is not None:
             return
+        if self._located.withheld:
+            raise ConfigError(
+                f"{variable} does not go to an address that only the spec names",
+                place=f"provider {self.name}, {self.base_url}",
+                hint=f"set {self.site.variable}={self.base_url} in the environment",
+            )
         raise ConfigError(
             f"{variable} is not set",
             place=f"provider {self.name}, {self.base_url}",

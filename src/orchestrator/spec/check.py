@@ -49,6 +49,7 @@ from .step import (
     check_env,
     check_model_name,
     check_provider,
+    check_secrets,
     check_url,
 )
 
@@ -91,6 +92,8 @@ def check_spec(
     _target(doc, spec, provider)
     if "env" in spec:
         spec["env"] = _plain_env(doc, spec["env"])
+    if "secrets" in spec:
+        spec["secrets"] = check_secrets(doc, ("secrets",), spec["secrets"])
     if "limits" in spec:
         spec["limits"] = check_limits(doc, ("limits",), spec["limits"])
     spec["inputs"] = _inputs(doc, spec.get("inputs", {}))

@@ -91,6 +91,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_items: of a list; more is an error.
         cache: what is reused: an llm step's answer (None for the default), and only where it is
             set a python or shell step as a whole.
+        secrets: variables with keys that its processes get; no others do.
         timeout_s: of one attempt; None for no limit.
         retry: None for the default of the step's kind.
     """
@@ -113,6 +114,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_failures: int = 0
     max_items: int = DEFAULT_MAX_ITEMS
     cache: CachePolicy | None = None
+    secrets: tuple[str, ...] = ()
     timeout_s: float | None = None
     retry: RetryPolicy | None = None
     description: str = ""
@@ -175,6 +177,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         project: never empty: the `project`, else the `name`, else the file's name. A label,
             never a path. Jobs of the same project are jobs of the same spec.
+        secrets: variables with keys that every shell and python step gets.
         steps: in the order of the spec.
         outputs: name to any JSON value; its strings are templates over all steps.
         output_dir: the folder inside outputs/ that all files of steps go to; empty for
@@ -198,6 +201,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeout_s: float | None = None
     output_dir: str = ""
     env: dict[str, str] = {}
+    secrets: tuple[str, ...] = ()
     limits: SpecLimits = SpecLimits()
     inputs: dict[str, Input] = {}
     steps: dict[str, Step] = {}

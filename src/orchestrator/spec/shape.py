@@ -48,6 +48,7 @@ TOP = {
     "steps": MAP,
     "outputs": MAP,
     "cache": Field("boolean or map"),
+    "secrets": Field("texts"),
 }
 STEP = {
     "llm": MAP,
@@ -67,6 +68,7 @@ STEP = {
     "max_failures": Field("integer", 0, MAX_ITEMS),
     "max_items": Field("integer", 1, MAX_ITEMS),
     "cache": Field("boolean or map"),
+    "secrets": Field("texts"),
     "timeout_s": TIMEOUT,
     "retry": MAP,
     "description": TEXT,

@@ -32,6 +32,7 @@ _NOT_FOR = {
     "llm": {
         "cwd": "an llm step starts no process",
         "env": "an llm step starts no process",
+        "secrets": "a provider's key comes from the environment",
     },
     "python": {"save_as": "write files to the folder in ORCH_OUTPUTS"},
     "run": {
@@ -103,6 +104,8 @@ class StepCheck:
         if "env" in step:
             step["env"] = check_env(doc, (*path, "env"), step["env"])
         check_each(doc, path, step)
+        if "secrets" in step:
+            step["secrets"] = check_secrets(doc, (*path, "secrets"), step["secrets"])
         if "retry" in step:
             step["retry"] = self._retry((*path, "retry"), step["retry"])
         if "save_as" in step:
@@ -288,6 +291,16 @@ def check_env(doc: Document, path: Path, env: dict[str, Any]) -> dict[str, str]:
         else:
             good[name] = value
     return good
+
+
+def check_secrets(doc: Document, path: Path, names: list[str]) -> tuple[str, ...]:
+    """Return the good names of secrets."""
+    for index, name in enumerate(names):
+        if not _VARIABLE.fullmatch(name):
+            message = f"`{name[:80]}` can't name an environment variable"
+            hint = "name the variable that holds the key, never the key itself"
+            doc.problem("ORC117", message, doc.at((*path, index)), hint)
+    return tuple(name for name in names if _VARIABLE.fullmatch(name))
 
 
 def check_provider(doc: Document, where: Path, provider: str) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from ..events import FileRef
 from ..filestore import FileStore
+from ..masking import NOTHING, Masker
 
 Emit = Callable[..., Awaitable[None]]
 """`await emit(*events)`: appended in this order, durable on return.
@@ -89,6 +90,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         log_path: where stdout and stderr go (`logs/<step>.log`), opened for append by the kind.
         outputs: the job's FileStore; the only way into outputs/.
         environ: the environment that child processes get.
+        masker: takes known secrets out of what they say.
         emit: appends events to the job's log; returns when they are durable.
         publish: moves what a step left in a folder to outputs/ and records each file; raises
             StepError of kind `output` for a symlink, a special file, an unsafe name, or a
@@ -106,6 +108,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     environ: dict[str, str]
     emit: Emit
     publish: Callable[[str], Awaitable[tuple[FileRef, ...]]]
+    masker: Masker = NOTHING
 
 
 class StepKind(Protocol):

@@ -37,11 +37,13 @@ from ..events import (
     LLMResponse,
 )
 from ..instances import base_of
+from ..masking import NOTHING, Masker
 from ..money import dollars
 from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
 from ..providers.gate import Gates, NotCalled, Passage
 from ..safepath import UnsafePath, components
+from ..secrecy import masked
 from . import structured
 from .base import Attempt, Prepared, Result, Scope
 
@@ -80,6 +82,7 @@ class LLMStep:
         put_blob: stores a request or response and returns its reference.
         project: the job's, to find the nearest earlier entry.
         prices: what calls cost.
+        masker: takes known secrets out of answers and errors: a server may send them back.
         gates: what calls wait at; without them they don't.
         report: told of a step's answer while it comes in.
         monotonic, clock: seconds, and nanoseconds since 1970.
@@ -93,6 +96,7 @@ class LLMStep:
         project: str,
         *,
         prices: PriceTable | None = None,
+        masker: Masker = NOTHING,
         gates: Gates | None = None,
         report: Callable[[str, Progress], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -103,6 +107,7 @@ class LLMStep:
         self._put_blob = put_blob
         self._project = project
         self._prices = prices or built_in()
+        self._masker = masker
         self._gates = gates or Gates()
         self._report = report
         self._monotonic = monotonic
@@ -269,7 +274,7 @@ class LLMStep:
         # The request is stored while its answer is waited for.
         async with beside(lambda: self._put_blob(request)):
             started_s = self._monotonic()
-            outcome = await self._complete(params, attempt)
+            outcome = self._clean(await self._complete(params, attempt))
             duration_s = round(self._monotonic() - started_s, 6)
         passage.ended(outcome)
         if isinstance(outcome, StepError):
@@ -284,6 +289,14 @@ class LLMStep:
             raise outcome
         await self._keep(params, attempt, outcome, answered, duration_s)
         return outcome
+
+    def _clean(self, outcome: Reply | StepError) -> Reply | StepError:
+        """Return what came back without secrets, before any of it is stored."""
+        if isinstance(outcome, StepError):
+            return masked(outcome, self._masker)
+        raw = msgspec.json.encode(outcome) if self._masker else b""
+        clean = self._masker.data(raw)
+        return outcome if clean == raw else msgspec.json.decode(clean, type=Reply)
 
     async def _complete(self, params: _Params, attempt: Attempt) -> Reply | StepError:
         """Return the reply, or why there is none: both are recorded."""

@@ -24,6 +24,7 @@ from typing import IO
 
 import anyio
 
+from ..masking import NOTHING, Masker
 from .guardian import GUARDIAN
 from .steplog import StepLog
 
@@ -62,6 +63,7 @@ class Command:
         log_path: gets stdout and stderr, appended.
         wants_result: give the child a descriptor for a result; its number replaces
             `RESULT_FD` in `argv`.
+        masker: takes secrets out of what the child says on stdout and stderr.
     """
 
     argv: tuple[str, ...]
@@ -70,6 +72,7 @@ class Command:
     log_path: str
     stdin: bytes = b""
     wants_result: bool = False
+    masker: Masker = NOTHING
 
 
 RESULT_FD = "{result_fd}"
@@ -235,7 +238,8 @@ class _Child:
         assert process.stdout is not None
         assert process.stderr is not None
         sinks = {process.stdout.fileno(): self._stdout, process.stderr.fileno(): self._stderr}
-        logged = frozenset(sinks)
+        masks = {fd: self._command.masker.stream() for fd in sinks}
+        said = dict(sinks)
         if result_r is not None:
             sinks[result_r] = self._result
         end = _End(process.pid)
@@ -254,11 +258,17 @@ class _Child:
                             selector.unregister(fd)
                             del sinks[fd]
                             continue
-                        sinks[fd].add(chunk)
-                        if fd in logged:
+                        if fd not in masks:
+                            sinks[fd].add(chunk)
+                        elif chunk := masks[fd].feed(chunk):
+                            sinks[fd].add(chunk)
                             log.add(chunk)
                     else:  # told to stop, or ended: `reached` looks at it; once is enough
                         selector.unregister(fd)
+            for fd, mask in masks.items():
+                if rest := mask.end():
+                    said[fd].add(rest)
+                    log.add(rest)
             if sinks:
                 log.note("a process that left the step's group still holds its output open")
 

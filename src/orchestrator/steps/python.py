@@ -73,6 +73,7 @@ class PythonStep:
             cwd=folder_of(params["cwd"], params["folder"], FailureKind.EXCEPTION),
             environ=environ_of(attempt, params["env"]),
             log_path=attempt.log_path,
+            masker=attempt.masker,
             stdin=_request(params, attempt),
             wants_result=True,
         )

@@ -53,6 +53,7 @@ class ShellStep:
             cwd=folder_of(params["cwd"], params["folder"], FailureKind.EXIT),
             environ=environ_of(attempt, params["env"]),
             log_path=attempt.log_path,
+            masker=attempt.masker,
         )
         try:
             outcome = await run_command(command)
