@@ -13,6 +13,7 @@ range(1, 3)
 
 from typing import TYPE_CHECKING, Any
 
+from .check import Salvaged, Verified, repair, salvage, verify
 from .checkpoint import fold_file, load_checkpoint, save_checkpoint
 from .errors import (
     EventInvalid,
@@ -73,10 +74,12 @@ __all__ = [
     "QueryError",
     "Record",
     "Rejected",
+    "Salvaged",
     "Scan",
     "UnknownEvent",
     "Upcasters",
     "Verdict",
+    "Verified",
     "fold_file",
     "follow",
     "is_held",
@@ -85,8 +88,11 @@ __all__ = [
     "read_dicts",
     "read_events",
     "read_lines",
+    "repair",
+    "salvage",
     "save_checkpoint",
     "scan",
+    "verify",
 ]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,7 @@ from .source import FileSource, LogFile
 from .upcast import Form, convert
 
 _SUM = slice(-18, -2)  # of a sealed line: "…"}
+_ANCHOR = re.compile(r"(?:([0-9]{1,18}):)?([A-Za-z0-9_-]{16})", re.ASCII)
 
 
 class Verified(msgspec.Struct, kw_only=True):
@@ -43,6 +45,7 @@ class Verified(msgspec.Struct, kw_only=True):
         end: where the whole lines end.
         bad_seq, bad_offset, reason: the first bad line.
         anchor: where the given sum was found: `head`, `seq 17` or `missing`; empty without one.
+        missing: why it is not there.
     """
 
     file: str
@@ -58,6 +61,7 @@ class Verified(msgspec.Struct, kw_only=True):
     bad_offset: int | None = None
     reason: str = ""
     anchor: str = ""
+    missing: str = ""
 
     @property
     def ok(self) -> bool:
@@ -65,21 +69,43 @@ class Verified(msgspec.Struct, kw_only=True):
         return self.verdict not in {Verdict.DAMAGED, "unknown"} and self.anchor != "missing"
 
 
-def verify(path: str, *, head: str = "") -> Verified:
+class Anchor(NamedTuple):
+    """What a log's last line was at some time: its sum, and its seq where that is known."""
+
+    sum: str
+    seq: int | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Anchor:
+        """Return the anchor that `SUM` or `SEQ:SUM` names.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        match = _ANCHOR.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no anchor: SUM or SEQ:SUM, SUM of 16 characters")
+        return cls(match[2], None if match[1] is None else int(match[1]))
+
+
+def verify(path: str | os.PathLike[str], *, head: str | None = None) -> Verified:
     """Check the sums and the chain of a whole log.
 
     Args:
         path: the log.
-        head: the sum that its last line had at some time; it must still be in the chain, else
-            the log was cut back or written anew.
+        head: an anchor, `SUM` or `SEQ:SUM`: the sum, and the seq, that its last line had at some
+            time. It must still be in the chain, else the log was cut back or written anew.
 
     Raises:
+        ValueError: `head` is no anchor.
         LogNotFound, LineTooLong: it can't be read as a log.
     """
+    path = os.fspath(path)
+    wanted = None if head is None else Anchor.of(head)
     found, size = _scan(path)
-    anchor = ""
-    if head:
-        anchor = "head" if head == found.head else _find(path, head, found.end)
+    anchor = missing = ""
+    if wanted is not None:
+        anchor, missing = _find(path, wanted, found)
     return Verified(
         file=path,
         verdict="unknown" if _is_beyond_us(found) else found.verdict.value,
@@ -94,6 +120,7 @@ def verify(path: str, *, head: str = "") -> Verified:
         bad_offset=found.bad_offset,
         reason=found.reason,
         anchor=anchor,
+        missing=missing,
     )
 
 
@@ -111,14 +138,21 @@ def _scan(path: str) -> tuple[Scan, int]:
             raise
 
 
-def _find(path: str, head: str, end: int) -> str:
-    wanted = head.encode("utf-8", "replace")
+def _find(path: str, wanted: Anchor, found: Scan) -> tuple[str, str]:
+    """Return where the anchor is, and why it is nowhere."""
+    if found.sealed and wanted.sum == found.head and wanted.seq in {None, found.lines - 1}:
+        return "head", ""
+    sum_ = wanted.sum.encode()
     for line in read_lines(path):
-        if line.offset >= end:
+        if line.offset >= found.end:
             break
-        if line.sealed and line.raw[_SUM] == wanted:
-            return f"seq {line.seq}"
-    return "missing"
+        if line.sealed and line.raw[_SUM] == sum_ and wanted.seq in {None, line.seq}:
+            return f"seq {line.seq}", ""
+    if wanted.seq is None:
+        return "missing", f"it was cut back or written anew: the sum {wanted.sum} is not in it"
+    if wanted.seq >= found.lines:
+        return "missing", f"it was cut back: seq {wanted.seq} is not in its {found.lines} lines"
+    return "missing", f"it was written anew: seq {wanted.seq} has not the sum {wanted.sum}"
 
 
 def repair(

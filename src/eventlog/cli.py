@@ -15,6 +15,7 @@ from .cli_care import migrate_command, repair_command, salvage_command, verify_c
 from .cli_export import export_command
 from .cli_query import query_command, schema_command
 from .cli_read import cat_command, stats_command, tail_command
+from .streams import open_standard
 
 __all__ = [
     "Mount",
@@ -69,4 +70,5 @@ def build(mount: Mount | None = None) -> typer.Typer:
 
 def main() -> None:
     """Run the commands over the files and folders named."""
+    open_standard()
     build()(prog_name="python -m eventlog")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from .errors import (
 )
 from .find import LogRef, find_logs, lock_beside
 from .output import Format, rows_as
+from .streams import forget, result_file
 
 
 def _find(target: str) -> list[LogRef]:
@@ -102,7 +102,7 @@ class Mount:
             raise LogNotFound(
                 f"{len(refs)} logs are here, where one is wanted" if refs else "no log is here",
                 path=target or self.default,
-                hint="name one of them",
+                hint="name one of them" if refs else "name a log",
             )
         return refs[0]
 
@@ -143,9 +143,14 @@ def guard() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        # The interpreter flushes once more at its end; that must find an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        forget(sys.stdout)
         raise typer.Exit(0) from None
+    except OSError as error:
+        # Most likely stdout is a file on a full disk: what else is written has errors of its own.
+        place = f"\n  --> {error.filename}" if error.filename else ""
+        say(f"error: the system refused: {error.strerror}{place}")
+        forget(sys.stdout)
+        raise typer.Exit(4) from error
 
 
 def say(text: str) -> None:
@@ -170,20 +175,9 @@ def emit_bytes(parts: Sequence[bytes], out: str | None) -> None:
         for part in parts:
             sys.stdout.buffer.write(part)
         return
-    from .fs import FILES, write_all, write_whole
-
-    try:
-        if os.path.exists(out) and not os.path.isfile(out):  # a terminal, a pipe: never replaced
-            fd = os.open(out, os.O_WRONLY)
-            try:
-                write_all(FILES, fd, b"".join(parts))
-            finally:
-                os.close(fd)
-            return
-        # What a link names is replaced, and the link stays.
-        write_whole(FILES, os.path.realpath(out), b"".join(parts), 0o666)
-    except OSError as error:
-        raise EventLogError(f"the result can't be written: {error.strerror}", path=out) from error
+    with result_file(out) as write:
+        for part in parts:
+            write(part)
 
 
 def emit_rows(

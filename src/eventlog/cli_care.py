@@ -24,6 +24,7 @@ from .cli_base import (
 )
 from .cli_read import Command
 from .errors import EventLogError
+from .find import LogRef
 from .migrate import FileReport, migrate_all
 from .output import Format, document
 from .recover import Verdict
@@ -38,8 +39,9 @@ def verify_command(mount: Mount) -> Command:
     def verify(
         targets: Targets = None,
         head: Annotated[
-            str, typer.Option("--head", metavar="SUM", help="A sum that must be in the chain.")
-        ] = "",
+            str | None,
+            typer.Option("--head", metavar="[SEQ:]SUM", help="A sum that must be in the chain."),
+        ] = None,
         form: FormatOption = Format.TABLE,
         as_json: JsonOption = False,
         out: OutOption = None,
@@ -49,17 +51,20 @@ def verify_command(mount: Mount) -> Command:
 
         form = chosen(form, as_json=as_json)
         with guard():
-            found = [look(ref.path, head=head) for ref in mount.logs(targets)]
+            refs = _anchored(mount.logs(targets), head)
+            found = [look(ref.path, head=head) for ref in refs]
             if form is Format.JSON:
                 emit(document({"logs": [msgspec.to_builtins(one) for one in found]}), out)
             else:
                 columns = ["log", "verdict", "lines", "unsealed", "epoch", "head", "bytes"]
+                columns += ["anchor"] if head else []
                 rows = [
-                    [one.file, one.verdict, one.lines, one.unsealed, one.epoch, one.head, one.bytes]
-                    + ([one.anchor] if head else [])
+                    [getattr(one, "file" if name == "log" else name) for name in columns]
                     for one in found
                 ]
-                emit_rows(columns + (["anchor"] if head else []), rows, form, out)
+                emit_rows(columns, rows, form, out)
+            if not refs:
+                say("no logs are here")
             for one in found:
                 if one.verdict == Verdict.DAMAGED:
                     place = f"{one.file}, seq {one.bad_seq}, offset {one.bad_offset}"
@@ -71,11 +76,26 @@ def verify_command(mount: Mount) -> Command:
                     say(f"torn: {one.bytes - one.end} bytes at offset {one.end} of {one.file}")
                     say("  being written now, or cut off by a crash; the next writer settles it")
                 if one.anchor == "missing":
-                    say(f"{one.file} was cut back or written anew: the sum {head} is not in it")
+                    say(f"the anchor is missing from {one.file}: {one.missing}")
             if not all(one.ok for one in found):
                 raise typer.Exit(4)
 
     return verify
+
+
+def _anchored(refs: list[LogRef], head: str | None) -> list[LogRef]:
+    """Return the logs, once it is sure that an anchor means something for them."""
+    from .check import Anchor
+
+    if head is None:
+        return refs
+    try:
+        Anchor.of(head)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--head") from error
+    if len(refs) != 1:
+        raise typer.BadParameter(f"it is of one log, and here are {len(refs)}", param_hint="--head")
+    return refs
 
 
 def repair_command(mount: Mount) -> Command:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,11 @@ from . import export as ex
 from .cli_base import Mount, OutOption, Targets, guard, say
 from .cli_read import Command
 from .decode import Line
-from .errors import EventInvalid, EventLogError
+from .errors import EventInvalid
 from .event import LogOpened
 from .find import LogRef
 from .reader import read_events, read_lines
+from .streams import result_file
 from .table import visible
 
 _NAMED = 5
@@ -141,13 +141,5 @@ def _sink(out: str | None) -> Iterator[Callable[[bytes], Any]]:
         else:
             yield sys.stdout.buffer.write
         return
-    temporary = f"{out}.tmp-{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            yield file.write
-        os.replace(temporary, out)
-    except OSError as error:
-        raise EventLogError(f"the result can't be written: {error.strerror}", path=out) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    with result_file(out) as write:
+        yield write

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
 
 
 def main() -> None:
@@ -26,6 +25,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("ORCH_DEBUG"):
             raise
+        from eventlog.streams import forget
         from eventlog.table import visible
 
         block = _block(error)
@@ -34,7 +34,7 @@ def main() -> None:
         text, code = block
         # A frame quotes the job file, and a message what others said: neither moves the cursor.
         print(visible(text, keep="\n"), file=sys.stderr)  # noqa: T201 - this is the command line
-        _forget(sys.stdout)
+        forget(sys.stdout)
         sys.exit(code)
 
 
@@ -54,34 +54,15 @@ def _block(error: Exception) -> tuple[str, int] | None:
 
 
 def _standard_streams() -> None:
-    """See to it that descriptors 0 to 2 are open, and that no text can't be printed.
+    """See to it that descriptors 0 to 2 are open, and that no text can't be printed."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from eventlog.streams import open_standard
 
-    Where one is closed, as by `>&-`, the next file to be opened would get its number, and what
-    a child says would end up in it.
-    """
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115 - the same
+        open_standard()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def _forget(stream: TextIO) -> None:
-    """Let what could not be written go: Python would try again at its end, and complain."""
-    try:
-        stream.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 if __name__ == "__main__":
