@@ -40,13 +40,23 @@ class FileRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A step as the graph knows it."""
+    """A step as the graph knows it.
+
+    Attributes:
+        regardless: it is looked at whatever became of its needs, and in a job that has failed:
+            its own condition says whether it runs.
+        last: it comes when all steps that are not `last` have settled, whatever happened.
+        continue_on_error: its failure is none of the job's, and what needs it goes on.
+    """
 
     id: str
     kind: str
     needs: tuple[str, ...] = ()
     each: bool = False
     """Whether it is a group: expanded into one instance an item when its needs are met."""
+    regardless: bool = False
+    last: bool = False
+    continue_on_error: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,10 +94,14 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a leg ended; `duration_s` is this leg's, by the monotonic clock."""
+    """How a leg ended; `duration_s` is this leg's, by the monotonic clock.
+
+    `tolerated` are the failures of steps with `continue_on_error`.
+    """
 
     duration_s: float = 0.0
     failures: tuple[Failure, ...] = ()
+    tolerated: tuple[Failure, ...] = ()
     reason: str = ""
     by: str = ""
     """Who asked for it, if it was a person."""
@@ -143,10 +157,13 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a step was not run.
 
     `reason` is `already succeeded` (its result is taken from `from_step`, recorded at
-    `from_seq`) or tells which need did not succeed.
+    `from_seq`), or tells which need did not succeed (`because` names the step it all began
+    with), or that its `condition` is false.
     """
 
     reason: str = ""
+    because: str = ""
+    condition: str = ""
     key: str = ""
     from_step: str = ""
     from_seq: int | None = None

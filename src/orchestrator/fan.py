@@ -54,6 +54,7 @@ def expanded(state: JobState, name: str, data: ev.Expanded) -> None:
     assert not isinstance(data.items, ev.BlobRef), "the reader resolves blobs before the fold"
     group = state.step(name)
     state.ready.pop(name, None)
+    state.regardless.pop(name, None)
     group.status = StepStatus.EXPANDED
     fan = state.fans[name] = Fan(
         items=data.items,
@@ -89,9 +90,10 @@ def settled(state: JobState, member: str, *, failed: bool = False) -> bool:
 
 def _hand_out(state: JobState, name: str, fan: Fan) -> None:
     """Make instances ready, as many as may be under way at once; after the last, the group."""
+    ready = state.regardless if name in state.graph.regardless else state.ready
     ended = len(fan.items) - fan.open
     while fan.handed < min(len(fan.items), ended + fan.max_parallel):
-        state.ready[instance(name, fan.items[fan.handed])] = None
+        ready[instance(name, fan.items[fan.handed])] = None
         fan.handed += 1
     if not fan.open:
-        state.ready[name] = None
+        ready[name] = None

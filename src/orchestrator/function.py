@@ -108,6 +108,10 @@ class FunctionWork:
             needs[need] = success
         return Prepared(parts=parts, params=needs, abandons=not node.is_async)
 
+    def unwanted(self, name: str, state: JobState) -> str:  # noqa: ARG002 - Work's
+        """Return nothing: a function has no condition."""
+        return ""
+
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return what an attempt may touch; a function gets none of it but by its context."""
         return Attempt(

@@ -44,13 +44,16 @@ class Graph:
         needs: id to the ids it needs, each once.
         dependents: id to the ids that need it, in the order given.
         roots: the ids that need nothing.
+        regardless: the ids of steps that are looked at whatever became of their needs.
+        last: the ids that come when all others have settled; they are `regardless`, too.
         order: a topological order; the same for the same steps.
 
     Raises:
-        GraphError: for an id that is there twice, a need that is not there, and a cycle.
+        GraphError: for an id that is there twice, a need that is not there, a cycle, and a
+            step that is not `last` but needs one that is.
     """
 
-    __slots__ = ("dependents", "ids", "needs", "order", "roots", "steps")
+    __slots__ = ("dependents", "ids", "last", "needs", "order", "regardless", "roots", "steps")
 
     def __init__(self, steps: Sequence[StepDecl]) -> None:
         self.steps: dict[str, StepDecl] = {}
@@ -75,6 +78,17 @@ class Graph:
             step_id: tuple(dependents.get(step_id, ())) for step_id in self.ids
         }
         self.roots: tuple[str, ...] = tuple(i for i in self.ids if not self.needs[i])
+        self.last: tuple[str, ...] = tuple(step.id for step in steps if step.last)
+        self.regardless: frozenset[str] = frozenset(
+            (*self.last, *(step.id for step in steps if step.regardless))
+        )
+        for step_id in self.last:
+            for dependent in self.dependents[step_id]:
+                if not self.steps[dependent].last:
+                    raise GraphError(
+                        f"step {dependent!r} needs {step_id!r}, which comes after it (finally)",
+                        hint="take the need out, or make both `finally`",
+                    )
         self.order: tuple[str, ...] = tuple(_sorted(self.needs, self.dependents))
         if len(self.order) < len(self.ids):
             cycle = find_cycles(self.needs)[0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 
 from . import events as ev
 from .instances import base_of, item_of
-from .state import JobState, JobStatus, StepStatus, Success
+from .state import DONE, JobState, JobStatus, StepStatus, Success
 
 TOLD = 100
 """Failures that the end of a job repeats; each is in its own `step.failed`."""
@@ -23,39 +23,102 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the runner does now.
 
     Attributes:
+        drops: steps that will not be looked at any more, because the job has stopped.
         starts: steps to prepare and start, or to skip, in this order.
         verdict: how the leg ends, if nothing is left to do.
         wake_after_s: when to ask again if nothing happens until then; None: only then.
     """
 
+    drops: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
     verdict: JobStatus | None = None
     wake_after_s: float | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user asked of the leg: how many at once, and whether to go on after a failure."""
+    """What holds for the leg.
+
+    Attributes:
+        concurrency: how many steps run at once.
+        keep_going: whether to go on after a failure with what does not need the failed step.
+        over: why nothing more is begun but what runs regardless; empty while it is.
+    """
 
     concurrency: int = 4
     keep_going: bool = False
+    over: str = ""
 
 
 def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
     """Return what to do in this state at the monotonic second `now_s`."""
-    stopped = bool(state.failures) and not policy.keep_going
-    if stopped:
-        return Plan(verdict=None if state.running else JobStatus.FAILED)
+    stopped = policy.over or (state.failures and not policy.keep_going)
+    if stopped and (drops := _dropped(state)):
+        return Plan(drops=drops)
     free = policy.concurrency - len(state.running)
     due = _due(state.retries, now_s, free)
-    starts = (*due, *islice(state.ready, max(free - len(due), 0)))
+    ready = chain(state.regardless, state.ready) if state.regardless else state.ready
+    starts = (*due, *islice(ready, max(free - len(due), 0)))
     if starts:
         return Plan(starts=starts)
     if state.running or state.retries:
         later = state.retries and free > 0
         return Plan(wake_after_s=max(state.retries[0][0] - now_s, 0.0) if later else None)
-    if state.asking:
+    if state.asking and not stopped:
         return Plan(verdict=JobStatus.WAITING)
-    return Plan(verdict=JobStatus.FAILED if state.open_steps else JobStatus.SUCCEEDED)
+    if state.asking and state.held >= 0:  # what comes last must not wait for people any more
+        return Plan(drops=tuple(state.asking))
+    failed = state.failures or state.open_steps or policy.over
+    return Plan(verdict=JobStatus.FAILED if failed else JobStatus.SUCCEEDED)
+
+
+def _dropped(state: JobState) -> tuple[str, ...]:
+    """Return what is not begun any more once the job has stopped, the longest due first."""
+    regardless = state.graph.regardless
+    waiting = [name for _, name in sorted(state.retries) if base_of(name) not in regardless]
+    return (*waiting, *state.ready)
+
+
+def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped:
+    """Return the event of a step that is not run: what it needs has no result, or the job ended.
+
+    Args:
+        state: of the job.
+        name: of the step.
+        stopped: why nothing more is begun; empty while it is.
+    """
+    skipped = ("", "")
+    for need in state.graph.needs.get(name, ()):
+        other = state.steps[need]
+        if other.status in DONE:
+            continue
+        first = other.because or need
+        status = state.steps[first].status
+        if status is StepStatus.FAILED and not _borne(state, first):
+            data = ev.Skip(reason=f"it needs {first}, which failed", because=first)
+            return ev.StepSkipped(step=name, data=data)
+        if status is StepStatus.SKIPPED and not skipped[0]:
+            skipped = (f"it needs {first}, which was skipped", first)
+    if name in state.fans:
+        item = next((f.step for f in state.failures if base_of(f.step) == name), "")
+        if item:
+            data = ev.Skip(reason=f"its item {item_of(item)} failed", because=item)
+            return ev.StepSkipped(step=name, data=data)
+    reason, because = (stopped, "") if stopped else skipped
+    return ev.StepSkipped(step=name, data=ev.Skip(reason=reason, because=because))
+
+
+def _borne(state: JobState, name: str) -> bool:
+    decl = state.graph.steps.get(base_of(name))
+    return decl is not None and decl.continue_on_error
+
+
+def why_stopped(state: JobState, policy: Policy) -> str:
+    """Return why nothing more is begun but what runs regardless; empty while it is."""
+    if policy.over:
+        return policy.over
+    if state.failures and not policy.keep_going:
+        return f"the job stopped when {state.failures[0].step} failed"
+    return ""
 
 
 def _due(retries: list[tuple[float, str]], now_s: float, limit: int) -> list[str]:
@@ -130,17 +193,12 @@ def closing(
         by: who asked for it, if somebody did, and by which `request`.
         request: its id.
     """
-    skipped: list[ev.JobEvent] = []
-    if verdict is JobStatus.FAILED:
-        skipped = [
-            ev.StepSkipped(step=name, data=ev.Skip(reason=why))
-            for name, why in _not_run(state).items()
-        ]
     if verdict is JobStatus.WAITING:
         reason = f"waiting for the approval of {', '.join(islice(state.asking, TOLD))}"
     ended = ev.Ended(
         duration_s=duration_s,
         failures=_told(state.failures),
+        tolerated=_told(state.tolerated, len(state.failures)),
         reason=reason,
         by=by,
         request=request,
@@ -153,39 +211,23 @@ def closing(
         case JobStatus.WAITING:
             return [ev.JobWaiting(data=ended)]
         case _:
-            return [*skipped, ev.JobFailed(data=ended)]
+            stopped = reason or why_stopped(state, Policy()) or "the job stopped"
+            left = [
+                not_run(state, name, stopped)
+                for name in state.names()
+                if state.steps[name].status in _OPEN
+            ]
+            return [*left, ev.JobFailed(data=ended)]
 
 
-def _told(failures: list[ev.Failure]) -> tuple[ev.Failure, ...]:
-    """Return what the last event repeats of the failures: it is a line, and a line has a limit."""
+def _told(failures: list[ev.Failure], before: int = 0) -> tuple[ev.Failure, ...]:
+    """Return what the last event repeats of the failures: it is a line, and a line has a limit.
+
+    `before` are those that it repeats beside.
+    """
     return tuple(
         msgspec.structs.replace(
             failure, message=failure.message[:TOLD_TEXT], hint=failure.hint[:TOLD_TEXT]
         )
-        for failure in failures[:TOLD]
+        for failure in failures[: max(TOLD - before, 0)]
     )
-
-
-def _not_run(state: JobState) -> dict[str, str]:
-    """Return why each step was not run: the need that did not succeed, or the first failure."""
-    blocked: dict[str, str] = {}
-    stack = []
-    for failure in reversed(state.failures):
-        group = base_of(failure.step)
-        if group != failure.step:
-            blocked[group] = f"its item {item_of(failure.step)} failed"
-        stack.append((group, failure.step))
-    while stack:
-        name, culprit = stack.pop()
-        for dependent in state.graph.dependents.get(name, ()):
-            if dependent not in blocked:
-                blocked[dependent] = f"it needs {culprit}, which failed"
-                stack.append((dependent, culprit))
-    reasons: dict[str, str] = {}
-    for name in state.names():
-        if state.steps[name].status in _OPEN:
-            first = state.failures[0].step if state.failures else ""
-            reasons[name] = blocked.get(name) or (
-                f"the job stopped when {first} failed" if first else "the job stopped"
-            )
-    return reasons

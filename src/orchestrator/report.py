@@ -119,6 +119,7 @@ def manifest(state: JobState) -> dict[str, Any]:
             for file in sorted(state.files.values(), key=lambda file: file.path)
         ],
         "failures": msgspec.to_builtins(state.failures),
+        "tolerated": msgspec.to_builtins(state.tolerated),
         "completed_steps": [n for n, s in state.steps.items() if s.status in DONE],
         "waiting_for": list(state.asking),
         "pending_steps": [n for n, s in state.steps.items() if s.status not in pending],

@@ -27,17 +27,24 @@ from .errors import FailureKind, OrchestratorError
 from .instances import base_of, instance
 from .journal import Journal
 from .keys import encode_output, part_hashes, step_key
-from .plan import Plan, Policy, closing, decide, opening, reusable
-from .state import JobState, JobStatus, StepStatus
+from .plan import Plan, Policy, closing, decide, not_run, opening, reusable, why_stopped
+from .state import DONE, JobState, JobStatus, StepState, StepStatus
 from .steps.base import Emit, Prepared, Result
 from .work import Fans, Work
 
 STOP_WAIT_S = 5.0
 """How long a stopped leg waits for its attempts to clean up before it records the end."""
 
+AFTERWARDS_S = 60.0
+"""How long steps that run regardless may take, all together, when the leg's time is over."""
+
 NEEDS_TOLD = 1000
 """A step that needs more leaves them out of its `step.started`: a line has a limit, and the
 graph in the job's first event has them all."""
+
+
+CONDITION_TOLD = 200
+"""Characters of a condition that the reason repeats; the event has all of it."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +99,7 @@ class Runner:
         self._begun_s = 0.0
         self._asked: deque[_Asked] = deque()
         self._answered: list[tuple[Callable[[str], None], str]] = []
+        self._late = False
 
     @property
     def stopped(self) -> Stop | None:
@@ -125,14 +133,14 @@ class Runner:
         self._journal.stage(*opening(state, started))
         ended_by: BaseException | None = None
         try:
-            async with anyio.create_task_group() as attempts:
-                try:
-                    while not state.finished:
-                        await self._turn(attempts)
-                except BaseException as error:
-                    ended_by = error
-                    attempts.cancel_scope.cancel()
-                    raise
+            while not state.finished:
+                async with anyio.create_task_group() as attempts:
+                    try:
+                        await self._stretch(attempts)
+                    except BaseException as error:
+                        ended_by = error
+                        attempts.cancel_scope.cancel()
+                        raise
         except BaseException as error:
             if ended_by is None:
                 raise
@@ -156,6 +164,15 @@ class Runner:
         except EventLogError as error:
             cause.add_note(f"the cancellation could not be recorded: {error}")
 
+    async def _stretch(self, attempts: anyio.abc.TaskGroup) -> None:
+        """Run until the leg has ended, or until what runs was cut off because its time is over."""
+        while not self._journal.state.finished:
+            await self._turn(attempts)
+            if self._late:
+                self._late = False
+                await self._cut_off(attempts.cancel_scope)
+                return
+
     async def _turn(self, attempts: anyio.abc.TaskGroup) -> None:
         journal = self._journal
         acknowledged = self._take_in()
@@ -166,7 +183,7 @@ class Runner:
         if self._stop is None:
             plan = self._advance(launches)
         if plan.verdict is not None:
-            self._stage_end(plan.verdict, "")
+            self._stage_end(plan.verdict, self._policy.over)
         journal.commit()
         if self._answered and self._stop is None:
             self._tell()
@@ -228,6 +245,11 @@ class Runner:
         state = self._journal.state
         while True:
             plan = decide(state, self._journal.monotonic(), self._policy)
+            if plan.drops:
+                why = why_stopped(state, self._policy)
+                for name in plan.drops:
+                    self._journal.stage(not_run(state, name, why))
+                continue
             if not plan.starts:
                 return plan
             for name in plan.starts:
@@ -243,6 +265,8 @@ class Runner:
         state = self._journal.state
         step = state.steps[name]
         decl = state.graph.steps.get(name) or state.graph.steps[base_of(name)]
+        if not step.tries and not self._wanted(name, step):
+            return None
         if decl.each and decl.id == name:
             self._fan(name)
             return None
@@ -253,7 +277,9 @@ class Runner:
         except OrchestratorError as error:
             self._journal.stage(failed_before(name, step.attempt + 1, error))
             return None
-        if not step.tries and prepared.reusable and self._reuse(name, key):
+        # What comes last comes again whenever anything has run.
+        fresh = not prepared.reusable or (state.begun and decl.last)
+        if not step.tries and not fresh and self._reuse(name, key):
             return None
         if prepared.asks is not None:
             self._ask_person(name, key, prepared)
@@ -282,6 +308,23 @@ class Runner:
         attempt = self._work.attempt(name, number, idempotency_key, self._emitter(name, number))
         return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
 
+    def _wanted(self, name: str, step: StepState) -> bool:
+        """Return whether a step is to run, or stage why it is not."""
+        state = self._journal.state
+        if step.status is StepStatus.EXPANDED:  # a group that was wanted, to be gathered
+            return True
+        if step.lacking and name not in state.graph.regardless:
+            self._journal.stage(not_run(state, name))
+            return False
+        try:
+            condition = self._work.unwanted(name, state)
+        except OrchestratorError as error:
+            self._journal.stage(failed_before(name, step.attempt + 1, error))
+            return False
+        if condition:
+            self._journal.stage(_unwanted(name, condition))
+        return not condition
+
     def _fan(self, name: str) -> None:
         """Stage a group's expansion, or its result once all its instances have settled."""
         journal, state = self._journal, self._journal.state
@@ -300,7 +343,8 @@ class Runner:
             members = [state.steps[instance(name, item)].success for item in fan.items]
             hashes = [member.output_sha256 if member else None for member in members]
             key = step_key("each", {"items": fan.items}, hashes)
-            if self._reuse(name, key):
+            last = state.graph.steps[name].last
+            if not (last and state.begun) and self._reuse(name, key):
                 return
             end = gathered(self._work, name, self._fans.gather(name, state), key, hashes)
         except OrchestratorError as error:
@@ -374,9 +418,7 @@ class Runner:
         if self._timeout_s is not None:
             left_s = self._timeout_s - (self._journal.monotonic() - self._begun_s)
             if left_s <= 0:
-                self.stop(
-                    Stop(verdict=JobStatus.FAILED, reason=f"timeout_s: {self._timeout_s} is over")
-                )
+                self._time_is_over()
                 return
             limit_s = left_s if limit_s is None else min(limit_s, left_s)
         if limit_s is None:
@@ -387,14 +429,51 @@ class Runner:
         if self._wake.is_set():
             self._wake = anyio.Event()
 
-    async def _wind_up(self, why: Stop, attempts: anyio.CancelScope) -> None:
-        """Cancel what runs, wait for it to clean up, and record what became of it."""
+    def _time_is_over(self) -> None:
+        """End what runs; what runs regardless may come yet, within a limit of its own."""
+        reason = f"timeout_s: {self._timeout_s} is over"
+        if self._policy.over:  # a second time
+            self.stop(Stop(verdict=JobStatus.FAILED, reason=self._policy.over))
+            return
+        passed_s = self._journal.monotonic() - self._begun_s
+        self._policy = msgspec.structs.replace(self._policy, over=reason)
+        self._timeout_s = passed_s + AFTERWARDS_S
+        self._late = True
+
+    async def _cut_off(self, attempts: anyio.CancelScope) -> None:
+        """Cancel what runs, wait for it to clean up, and record that it took too long."""
+        acknowledged = await self._ended(attempts)
+        self._journal.stage(*self._too_late(self._policy.over))
+        self._journal.commit()
+        for waiting in acknowledged:
+            waiting.set()
+
+    async def _ended(self, attempts: anyio.CancelScope) -> list[anyio.Event]:
+        """Cancel what runs, wait for it to clean up, and take in what it reports."""
         attempts.cancel()
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WAIT_S):
             while self._alive:
                 self._wake = anyio.Event()
                 await self._wake.wait()
-        acknowledged = self._stage_stop(why)
+        return self._take_in()
+
+    def _too_late(self, reason: str) -> list[ev.JobEvent]:
+        state = self._journal.state
+        return [
+            ev.StepFailed(
+                step=name,
+                data=ev.StepFault(
+                    attempt=state.steps[name].attempt,
+                    kind=FailureKind.TIMEOUT,
+                    message=f"the job's {reason}",
+                ),
+            )
+            for name in list(state.running)
+        ]
+
+    async def _wind_up(self, why: Stop, attempts: anyio.CancelScope) -> None:
+        """Cancel what runs, wait for it to clean up, and record what became of it."""
+        acknowledged = [*await self._ended(attempts), *self._stage_stop(why)]
         self._journal.commit()
         self._tell()
         for waiting in acknowledged:
@@ -404,16 +483,11 @@ class Runner:
         """Stage what has come in, what became of each attempt under way, and the end."""
         acknowledged = self._take_in()
         state = self._journal.state
+        if why.verdict is JobStatus.FAILED:
+            self._journal.stage(*self._too_late(why.reason))
         for name in list(state.running):
-            attempt = state.steps[name].attempt
-            if why.verdict is JobStatus.FAILED:
-                fault = ev.StepFault(
-                    attempt=attempt, kind=FailureKind.TIMEOUT, message=f"the job's {why.reason}"
-                )
-                self._journal.stage(ev.StepFailed(step=name, data=fault))
-            else:
-                note = ev.Note(reason=why.reason, attempt=attempt)
-                self._journal.stage(ev.StepInterrupted(step=name, data=note))
+            note = ev.Note(reason=why.reason, attempt=state.steps[name].attempt)
+            self._journal.stage(ev.StepInterrupted(step=name, data=note))
         self._stage_end(why.verdict, why.reason, by=why.by, request=why.request)
         return acknowledged
 
@@ -430,7 +504,13 @@ def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[st
     for need in state.graph.needs[name]:
         if need in passed:
             continue
-        success = state.steps[need].success
-        assert success is not None, "a step is ready only when all it needs has succeeded"
-        hashes.append(success.output_sha256)
+        step = state.steps[need]
+        success = step.success if step.status in DONE else None
+        hashes.append(str(step.status) if success is None else success.output_sha256)
     return hashes
+
+
+def _unwanted(name: str, condition: str) -> ev.StepSkipped:
+    shown = condition if len(condition) <= CONDITION_TOLD else f"{condition[:CONDITION_TOLD]}…"
+    reason = f"its condition is false: {shown}"
+    return ev.StepSkipped(step=name, data=ev.Skip(reason=reason, condition=condition))

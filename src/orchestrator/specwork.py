@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -22,6 +22,7 @@ from .events import FileRef, FileWritten
 from .expand import items_of
 from .filestore import FileStore
 from .folder import RunFolder
+from .graph import Graph
 from .instances import base_of, instance, item_of
 from .keys import step_key
 from .outputs import Outputs
@@ -29,9 +30,10 @@ from .publish import publish_folder
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .secrecy import Secrets, masked
 from .spec.model import Spec, Step
-from .state import DONE, JobState, Success
+from .state import DONE, SETTLED, JobState, Success
 from .stepcache import StepCache
 from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
+from .templates import condition
 from .work import Expansion
 
 PROCESSES = ("python", "run")
@@ -80,11 +82,12 @@ class SpecWork:
         self._passed = {name: _passed(step) for name, step in spec.steps.items()}
         self._items: dict[str, dict[str, dict[str, Any]]] = {}
         self._views: OrderedDict[str, tuple[Success, dict[str, Any]]] = OrderedDict()
+        self._graph = Graph(spec.decls)
 
     def prepare(self, name: str, state: JobState) -> Prepared:
         """Render and read what the step's key depends on."""
         step = self._step(name)
-        values = self._scope_values(step, state)
+        values = self._scope_values(step, state, self._refs[step.name])
         passed = self._passed[step.name]
         scope = Scope(
             step=name,
@@ -105,7 +108,7 @@ class SpecWork:
     def expand(self, name: str, state: JobState) -> Expansion:
         """Return the items of a group: what its templates see of each is kept for `prepare`."""
         step = self._spec.steps[name]
-        self._items[name] = items_of(step, self._scope_values(step, state))
+        self._items[name] = items_of(step, self._scope_values(step, state, self._refs[name]))
         return Expansion(
             items=tuple(self._items[name]),
             max_parallel=step.max_parallel,
@@ -128,10 +131,35 @@ class SpecWork:
     def _step(self, name: str) -> Step:
         return self._spec.steps[base_of(name)]
 
-    def _scope_values(self, step: Step, state: JobState) -> dict[str, Any]:
+    def unwanted(self, name: str, state: JobState) -> str:
+        """Return the step's condition if it says no."""
+        step = self._step(name)
+        if not step.if_:
+            return ""
+        if step.each:  # asked of each item where it looks at the item, else once
+            named = templates.names(condition.plain_source(step.if_, failed=False))
+            if named.isdisjoint(("item", "matrix")) is (step.name != name):
+                return ""
+        failed = False
+        if condition.calls_failed(step.if_):
+            needed = () if step.finally_ else self._graph.ancestors(step.name)
+            broke = {failure.step for failure in state.failures}
+            failed = bool(broke) if step.finally_ else not broke.isdisjoint(needed)
+        refs = sorted(templates.refs(step.if_) - set(step.needs))
+        values = self._scope_values(step, state, refs)
+        if name != step.name:
+            values |= self._items[step.name][item_of(name)]
+        if condition.holds(step.if_, values, failed=failed, place=f"steps.{name}.if"):
+            return ""
+        return condition.shown(step.if_)
+
+    def _scope_values(self, step: Step, state: JobState, refs: Iterable[str]) -> dict[str, Any]:
         """Return what a step's templates see, but for its item."""
-        seen = {need: self._view(need, state) for need in (*step.needs, *self._refs[step.name])}
-        return {**self._values, "steps": seen}
+        seen = {need: self._view(need, state) for need in (*step.needs, *refs)}
+        values = {**self._values, "steps": seen}
+        if step.finally_:
+            values["job"] = _job(state)
+        return values
 
     def tidy(self) -> None:
         """Remove what a leg that was killed left half written; call it under the job's lock."""
@@ -251,12 +279,15 @@ class SpecWork:
     def _view(self, name: str, state: JobState) -> dict[str, Any]:
         """Return what templates see of a step; nobody may change it."""
         step = state.steps.get(name)
-        if step is None or step.success is None:
+        if step is None or step.status not in SETTLED:
             raise StepError(
                 f"step {name} has no result to refer to",
                 kind=FailureKind.TEMPLATE,
                 hint="add it to the step's needs",
             )
+        if step.success is None or step.status not in DONE:
+            error = step.fault.message if step.fault is not None else None
+            return {"status": str(step.status), "output": None, "files": [], "error": error}
         known = self._views.get(name)
         if known is not None and known[0] is step.success:
             return known[1]
@@ -270,7 +301,8 @@ class SpecWork:
             if member.success is not None
             for file in member.success.files
         ]
-        view = {"output": self.output(step.success), "files": files}
+        output = self.output(step.success)
+        view = {"status": "succeeded", "output": output, "files": files, "error": None}
         self._views[name] = step.success, view
         if len(self._views) > VIEWS:
             self._views.popitem(last=False)
@@ -304,6 +336,15 @@ class SpecWork:
                 self._claimed[path] = name
 
         return claim
+
+
+def _job(state: JobState) -> dict[str, Any]:
+    """Return what steps that come last see of the job."""
+    failures = [
+        {"step": failure.step, "kind": failure.kind, "message": failure.message}
+        for failure in state.failures
+    ]
+    return {"status": "failed" if failures else "succeeded", "failures": failures}
 
 
 def _references(step: Step) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ A step:  pending -> running -> succeeded | failed
          pending -> expanded -> succeeded  (a group: its instances are steps, see `fan`)
          pending -> asking -> succeeded | failed    (somebody approves, or rejects)
 
+A step is ready when all it needs has *settled*, well or badly; whether it then runs is decided
+by `plan`.
+
 `evolve` updates the state in place and returns it, so that a fold over 100,000 steps is linear:
 never use a state that was folded further. The ready set is part of the state, so that neither
 `evolve` nor `decide` walks the whole graph. What there is one of for each step is kept from the
@@ -32,10 +35,11 @@ from . import events as ev
 from . import tally
 from .decisions import Decision, HandMade, Shown
 from .errors import FailureKind
-from .fan import Fan, anew, expanded, settled
+from .fan import Fan, anew, expanded
 from .graph import Graph
 from .instances import base_of, instance
-from .status import DONE, JobStatus, StepState, StepStatus, Success, Totals
+from .readiness import chosen, first_ready, settle, wait_no_more
+from .status import DONE, SETTLED, JobStatus, StepState, StepStatus, Success, Totals
 
 
 class JobState(msgspec.Struct, kw_only=True):
@@ -43,11 +47,15 @@ class JobState(msgspec.Struct, kw_only=True):
 
     Attributes:
         graph: the steps of the current leg.
-        ready: steps whose needs are met and that were not started, in the order they became so.
+        ready: steps whose needs have settled and that were not started, in the order they
+            became so.
+        regardless: the same, of those that are looked at even in a job that has failed.
         running: steps with an attempt under way.
         retries: a heap of (monotonic second, step) of steps that wait for another attempt.
         asking: steps that wait for somebody's approval.
-        open_steps: steps that are not done.
+        open_steps: steps that have not settled.
+        begun: whether a step that is not `last` was started in this leg.
+        held: how many open steps there are when the `last` ones become ready; -1 for none.
         past: successes of earlier legs that no step of this leg has taken over, by name.
         former: what is known of steps of earlier legs that are none of this leg, by name.
         gone: names in `past` that are no steps any more, by key (a step may be renamed).
@@ -55,7 +63,9 @@ class JobState(msgspec.Struct, kw_only=True):
         once: instances in `past`, by the name of their group, until that is expanded.
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
         published: which step wrote which path below outputs/.
+        ended_because: why the leg ended early, if it did.
         failures: of this leg.
+        tolerated: failures of this leg that are not the job's.
         requests: ids of the requests from inbox/ that were recorded.
     """
 
@@ -72,10 +82,13 @@ class JobState(msgspec.Struct, kw_only=True):
     graph: Graph = msgspec.field(default_factory=lambda: Graph(()))
     steps: dict[str, StepState] = msgspec.field(default_factory=dict)
     ready: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
+    regardless: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
     running: dict[str, None] = msgspec.field(default_factory=dict)
     retries: list[tuple[float, str]] = msgspec.field(default_factory=list)
     asking: dict[str, None] = msgspec.field(default_factory=dict)
     open_steps: int = 0
+    held: int = -1
+    begun: bool = False
     past: dict[str, Success] = msgspec.field(default_factory=dict)
     former: dict[str, StepState] = msgspec.field(default_factory=dict)
     gone: dict[str, list[str]] = msgspec.field(default_factory=dict)
@@ -84,7 +97,9 @@ class JobState(msgspec.Struct, kw_only=True):
     cut_off: dict[str, int] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
+    ended_because: str = ""
     failures: list[ev.Failure] = msgspec.field(default_factory=list)
+    tolerated: list[ev.Failure] = msgspec.field(default_factory=list)
     totals: Totals = msgspec.field(default_factory=Totals)
     requests: set[str] = msgspec.field(default_factory=set)
     recovered: int = 0
@@ -215,16 +230,17 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     if fresh or not state.started_at:
         state.started_at = ts
     state.status, state.started, state.leg_started_at = JobStatus.OPEN, data, ts
-    state.finished_at, state.legs = "", state.legs + 1
+    state.finished_at, state.ended_because, state.legs = "", "", state.legs + 1
     state.graph = graph = Graph(data.steps)
-    state.steps, state.ready, state.retries, state.failures = {}, OrderedDict(), [], []
-    state.running, state.asking, state.fans, state.once = {}, {}, {}, {}
+    state.steps, state.retries, state.failures, state.tolerated = {}, [], [], []
+    state.ready, state.regardless, state.running = OrderedDict(), OrderedDict(), {}
+    state.asking, state.fans, state.once = {}, {}, {}
     state.open_steps = len(graph.ids)
+    state.held, state.begun = len(graph.last) or -1, False
     for name in graph.ids:
         step = state.steps[name] = anew(before.pop(name, None))
         step.kind, step.unmet = graph.steps[name].kind, len(graph.needs[name])
-        if not step.unmet:
-            state.ready[name] = None
+    first_ready(state)
     state.former = before
     state.gone = {}
     for name, success in state.past.items():
@@ -238,7 +254,7 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
 
 
 def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
-    state.status, state.finished_at = status, ts
+    state.status, state.finished_at, state.ended_because = status, ts, data.reason
     # Old logs tell no durations: then the stamps do.
     state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
     state.running.clear()
@@ -250,11 +266,13 @@ def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
 
 def _step_started(state: JobState, name: str, data: ev.StepStart, ts: str) -> None:
     step = state.step(name)
-    state.ready.pop(name, None)
+    chosen(state, name)
     if step.status is StepStatus.WAITING:
-        _wait_no_more(state, name)
-    if step.status in DONE:  # another writer's log: ours starts no step twice in a leg
+        wait_no_more(state, name)
+    if step.status in SETTLED:  # another writer's log: ours starts no step twice in a leg
         state.open_steps += 1
+    if state.held >= 0:  # else all that is not `last` has settled, or nothing is
+        state.begun = True
     state.running[name] = None
     step.status = StepStatus.RUNNING
     step.attempt = data.attempt or step.attempt + 1
@@ -270,14 +288,6 @@ def _worked(state: JobState, step: StepState, said_s: float, ts: str) -> float:
     # The first attempt's own number, not an equal one: a float less for each step.
     step.work_s = step.work_s + duration_s if step.work_s else duration_s
     return duration_s
-
-
-def _wait_no_more(state: JobState, name: str) -> None:
-    if state.retries and state.retries[0][1] == name:  # so it is where `decide` chose it
-        heapq.heappop(state.retries)
-        return
-    state.retries = [(at_s, waiting) for at_s, waiting in state.retries if waiting != name]
-    heapq.heapify(state.retries)
 
 
 def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, record: Record[Any]) -> None:
@@ -297,16 +307,18 @@ def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, record: Record
 def _step_failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> None:
     step = state.step(name)
     state.running.pop(name, None)
-    state.ready.pop(name, None)
+    chosen(state, name)
     state.asking.pop(name, None)
     if step.status is StepStatus.WAITING:
-        _wait_no_more(state, name)
+        wait_no_more(state, name)
+    already = step.status in SETTLED
     step.status, step.fault = StepStatus.FAILED, data
     _worked(state, step, data.duration_s, ts)
-    if "[" in name and settled(state, name, failed=True):
-        state.open_steps -= 1  # nothing waits for it any more
-        return
-    state.failures.append(
+    decl = state.graph.steps.get(name) or state.graph.steps.get(base_of(name))
+    borne = decl is not None and decl.continue_on_error
+    if not already and settle(state, name, lacking=not borne, failed=True):
+        return  # its group can bear it
+    (state.tolerated if borne else state.failures).append(
         ev.Failure(
             step=name,
             kind=data.kind,
@@ -340,16 +352,17 @@ def _step_interrupted(state: JobState, name: str) -> None:
 
 def _step_skipped(state: JobState, name: str, data: ev.Skip) -> None:
     step = state.step(name)
-    step.reason = data.reason
+    step.reason, step.because = data.reason, data.because
     source = data.from_step
     # Without a source the step was not run at all: an earlier success stays for a later leg.
     success = state.past.pop(source, None) if source else None
     if success is None:
-        state.ready.pop(name, None)
+        chosen(state, name)
         if step.status is StepStatus.WAITING:
-            _wait_no_more(state, name)
-        if step.status not in DONE:
+            wait_no_more(state, name)
+        if step.status not in SETTLED:
             step.status = StepStatus.SKIPPED
+            settle(state, name, lacking=True)
         return
     if success.key in state.gone and source in state.gone[success.key]:
         state.gone[success.key].remove(source)
@@ -372,7 +385,7 @@ def _by_people(state: JobState, record: Record[Any]) -> None:
 
 def _step_waiting(state: JobState, name: str, data: Shown) -> None:
     step = state.step(name)
-    state.ready.pop(name, None)
+    chosen(state, name)
     state.asking[name] = None
     step.status, step.asked, step.kind = StepStatus.ASKING, data, "approve"
 
@@ -396,8 +409,9 @@ def _step_set(state: JobState, name: str, data: HandMade, seq: int) -> None:
     state.requests.add(data.request)
     step = state.step(name)
     if step.status is StepStatus.WAITING:
-        _wait_no_more(state, name)
+        wait_no_more(state, name)
     state.failures = [failure for failure in state.failures if failure.step != name]
+    state.tolerated = [failure for failure in state.tolerated if failure.step != name]
     success = Success(
         step=name,
         seq=seq,
@@ -411,31 +425,23 @@ def _step_set(state: JobState, name: str, data: HandMade, seq: int) -> None:
 
 
 def _done(state: JobState, name: str, status: StepStatus, success: Success) -> None:
-    """Record a result, and make ready what was waiting for it alone."""
+    """Record a result."""
     step = state.step(name)
-    state.ready.pop(name, None)
+    chosen(state, name)
     state.running.pop(name, None)
     state.asking.pop(name, None)
-    already = step.status in DONE
+    already = step.status in SETTLED
     step.status, step.success, step.fault = status, success, None
     for file in success.files:
         state.files[file.path] = file
         state.published[file.path] = name
-    if already:
-        return
-    state.open_steps -= 1
-    if "[" in name:
-        settled(state, name)
-        return
-    for dependent in state.graph.dependents.get(name, ()):
-        waiting = state.steps[dependent]
-        waiting.unmet -= 1
-        if waiting.unmet == 0 and waiting.status is StepStatus.PENDING:
-            state.ready[dependent] = None
+    if not already:
+        settle(state, name)
 
 
 __all__ = [
     "DONE",
+    "SETTLED",
     "JobState",
     "JobStatus",
     "StepState",

@@ -40,6 +40,8 @@ class StepStatus(enum.StrEnum):
 
 
 DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
+SETTLED = DONE | {StepStatus.FAILED, StepStatus.SKIPPED}
+"""Nothing more becomes of such a step in this leg."""
 
 
 class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -64,19 +66,23 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
     Attributes:
         attempt: number of the last attempt, over all legs.
         tries: attempts in this leg, which is what `retry` counts.
-        unmet: needs that have not succeeded yet.
+        unmet: needs that have not settled yet.
+        lacking: needs that have settled without a result, so that it can't run as it stands.
         interrupted: attempts that were cut off, over all legs.
         asked: what somebody is asked to approve, or has been.
+        because: of a step that was skipped: the step that it all began with.
     """
 
     status: StepStatus = StepStatus.PENDING
     attempt: int = 0
     tries: int = 0
     unmet: int = 0
+    lacking: int = 0
     interrupted: int = 0
     success: Success | None = None
     fault: ev.StepFault | None = None
     reason: str = ""
+    because: str = ""
     kind: str = ""
     started_at: str = ""
     work_s: float = 0.0

@@ -53,6 +53,14 @@ class Work(Protocol):
         """
         ...
 
+    def unwanted(self, name: str, state: JobState) -> str:
+        """Return the step's condition if it says no, or nothing if the step is to run.
+
+        Raises:
+            StepError: it can't be told.
+        """
+        ...
+
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return what an attempt may touch."""
         ...

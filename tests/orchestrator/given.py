@@ -2,6 +2,8 @@
 
 from eventlog import Record
 from orchestrator import events as ev
+from orchestrator.plan import decide, why_stopped
+from orchestrator.plan import not_run as not_run_event
 from orchestrator.state import JobState, evolve
 
 DIAMOND = {
@@ -15,13 +17,24 @@ WIDE = {"a": (), "b": (), "c": (), "d": ()}
 
 
 def declared(steps):
-    """Return what a leg sets out to do: of a map of needs, or of declarations."""
+    """Return what a leg sets out to do: of a map, or of declarations.
+
+    A step of a map is its needs, and last maybe more of its `StepDecl`.
+    """
     if isinstance(steps, tuple):
         return ev.Started(project="p", steps=steps)
-    return ev.Started(
-        project="p",
-        steps=tuple(ev.StepDecl(id=name, kind="t", needs=needs) for name, needs in steps.items()),
-    )
+    return ev.Started(project="p", steps=tuple(decl(name, said) for name, said in steps.items()))
+
+
+def decl(name, said):
+    more = said[-1] if said and isinstance(said[-1], dict) else {}
+    needs = tuple(said[:-1] if more else said)
+    return ev.StepDecl(id=name, kind="t", needs=needs, **more)
+
+
+LAST = {"last": True}
+REGARDLESS = {"regardless": True}
+BORNE = {"continue_on_error": True}
 
 
 def job_started(steps=DIAMOND):
@@ -83,6 +96,17 @@ def job_succeeded():
 
 def job_cancelled():
     return ev.JobCancelled(data=ev.Ended(duration_s=2.0))
+
+
+def drop(state, policy):
+    """Skip all that a job which has stopped does not look at any more; return the reasons."""
+    reasons = {}
+    while drops := decide(state, 0.0, policy).drops:
+        for name in drops:
+            event = not_run_event(state, name, why_stopped(state, policy))
+            reasons[name] = event.data.reason
+            then(state, event)
+    return reasons
 
 
 def given(*events, at_s=0.0):

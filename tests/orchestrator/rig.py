@@ -79,12 +79,15 @@ class TestLog(MemoryLog):
 class Script:
     """Steps that do what they are told: a function of the attempt, for each step and try."""
 
-    def __init__(self, acts=None, *, timeouts=None, retries=None, parts=None, abandons=False):
+    def __init__(
+        self, acts=None, *, timeouts=None, retries=None, parts=None, abandons=False, conditions=None
+    ):
         self.acts = acts or {}
         self.timeouts = timeouts or {}
         self.retries = retries or {}
         self.parts = parts or {}
         self.abandons = abandons
+        self.conditions = conditions or {}
         self.calls = Counter()
         self.attempts = []
         self.began_at = {}
@@ -100,6 +103,10 @@ class Script:
         if callable(part):
             part = part()
         return Prepared(parts={"part": part}, abandons=self.abandons)
+
+    def unwanted(self, name, state):
+        said = self.conditions.get(name, "")
+        return said(state) if callable(said) else said
 
     def attempt(self, name, number, idempotency_key, emit):
         return Attempt(

@@ -1,9 +1,13 @@
 import msgspec
 from given import (
+    BORNE,
     CHAIN,
     DIAMOND,
+    LAST,
+    REGARDLESS,
     WIDE,
     declared,
+    drop,
     failed,
     given,
     invalidated,
@@ -22,6 +26,7 @@ from given import (
 from eventlog import Record
 from orchestrator import events as ev
 from orchestrator.plan import TOLD, Policy, closing, decide, opening, reusable
+from orchestrator.plan import not_run as not_run_event
 from orchestrator.state import JobState, JobStatus, evolve
 
 FOUR = Policy(concurrency=4)
@@ -70,6 +75,9 @@ def test_after_a_failure_nothing_starts_and_what_runs_is_waited_for():
     state = given(job_started(WIDE), started("a"), started("b"), failed("a"))
     plan = decide(state, 0.0, FOUR)
     assert (plan.starts, plan.verdict) == ((), None)
+    assert drop(state, FOUR) == dict.fromkeys("cd", "the job stopped when a failed")
+    plan = decide(state, 0.0, FOUR)
+    assert (plan.starts, plan.verdict) == ((), None)
     then(state, succeeded("b"))
     assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
 
@@ -77,8 +85,10 @@ def test_after_a_failure_nothing_starts_and_what_runs_is_waited_for():
 def test_keep_going_starts_what_does_not_depend_on_the_failure():
     steps = {"a": (), "b": (), "after-a": ("a",), "after-b": ("b",)}
     state = given(job_started(steps), started("a"), failed("a"), started("b"), succeeded("b"))
-    assert decide(state, 0.0, ON).starts == ("after-b",)
-    then(state, started("after-b"), succeeded("after-b"))
+    assert decide(state, 0.0, ON).starts == ("after-a", "after-b")
+    skipped = not_run_event(state, "after-a")
+    assert (skipped.data.reason, skipped.data.because) == ("it needs a, which failed", "a")
+    then(state, skipped, started("after-b"), succeeded("after-b"))
     assert decide(state, 0.0, ON).verdict is JobStatus.FAILED
 
 
@@ -109,8 +119,9 @@ def test_a_retry_that_is_waited_for_does_not_end_a_failed_job_later():
     state = given(
         job_started(WIDE), started("a"), retrying("a", in_s=60), started("b"), failed("b")
     )
-    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
     assert decide(state, 0.0, ON).verdict is None
+    assert "a" in drop(state, FOUR)
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
 
 
 def test_deciding_changes_nothing():
@@ -228,15 +239,15 @@ def test_cancellation_closes_with_its_reason_and_says_nothing_of_steps():
     assert end.data.reason == "SIGINT"
 
 
-def test_failure_closes_with_a_reason_for_each_step_that_was_not_run():
+def test_each_step_that_is_not_run_after_a_failure_is_told_why():
     steps = {"a": (), "b": ("a",), "c": ("b",), "other": ()}
     state = given(job_started(steps), started("a"), failed("a"))
-    *skipped, end = closing(state, JobStatus.FAILED, 1.0, "")
-    assert {e.step: e.data.reason for e in skipped} == {
+    assert drop(state, FOUR) == {
         "b": "it needs a, which failed",
         "c": "it needs a, which failed",
         "other": "the job stopped when a failed",
     }
+    (end,) = closing(state, JobStatus.FAILED, 1.0, "")
     assert isinstance(end, ev.JobFailed)
     assert [f.step for f in end.data.failures] == ["a"]
 
@@ -251,8 +262,15 @@ def test_all_failures_are_told_at_the_end():
 
 def test_a_step_that_waited_for_another_attempt_is_told_as_not_run():
     state = given(job_started(WIDE), started("a"), retrying("a", 60), started("b"), failed("b"))
-    skipped = closing(state, JobStatus.FAILED, 1.0, "")[:-1]
-    assert "a" in {e.step for e in skipped}
+    assert drop(state, FOUR)["a"] == "the job stopped when b failed"
+    assert not state.retries
+
+
+def test_what_a_leg_that_ends_at_once_leaves_is_told_as_not_run():
+    state = given(job_started(CHAIN), started("a"))
+    *left, end = closing(state, JobStatus.FAILED, 1.0, "timeout_s: 5 is over")
+    assert {e.step: e.data.reason for e in left} == dict.fromkeys("bc", "timeout_s: 5 is over")
+    assert end.data.reason == "timeout_s: 5 is over"
 
 
 def test_the_last_event_fits_a_line_however_many_steps_failed():
@@ -268,4 +286,93 @@ def test_a_long_chain_behind_a_failure_closes_without_recursion():
     names = [f"s{i}" for i in range(20_000)]
     steps = {name: names[i - 1 : i] if i else () for i, name in enumerate(names)}
     state = given(job_started(steps), started("s0"), failed("s0"))
-    assert len(closing(state, JobStatus.FAILED, 1.0, "")) == 20_000
+    reasons = drop(state, FOUR)
+    assert set(reasons.values()) == {"it needs s0, which failed"}
+    assert len(reasons) == 19_999
+
+
+# --- conditions, failures that are borne, and what comes last ------------------------------------
+
+
+def test_a_step_that_looks_at_statuses_is_looked_at_whatever_became_of_its_needs():
+    steps = {"a": (), "plain": ("a",), "own": ("a", REGARDLESS)}
+    state = given(job_started(steps), started("a"), failed("a"))
+    assert drop(state, FOUR) == {"plain": "it needs a, which failed"}
+    assert decide(state, 0.0, FOUR).starts == ("own",)
+    then(state, started("own"), succeeded("own"))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
+
+
+def test_a_failure_that_is_borne_stops_nothing_and_what_needs_it_runs():
+    steps = {"a": (BORNE,), "b": ("a",), "c": ()}
+    state = given(job_started(steps), started("a"), failed("a"))
+    assert not state.failures
+    assert [failure.step for failure in state.tolerated] == ["a"]
+    assert decide(state, 0.0, FOUR).starts == ("c", "b")
+    assert not state.steps["b"].lacking
+    then(state, started("b"), succeeded("b"), started("c"), succeeded("c"))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.SUCCEEDED
+    (end,) = closing(state, JobStatus.SUCCEEDED, 1.0, "")
+    assert [failure.step for failure in end.data.tolerated] == ["a"]
+
+
+def test_a_skip_spreads_and_names_the_step_that_it_began_with_and_fails_nothing():
+    state = given(job_started(CHAIN), not_run("a", reason="its condition is false: x"))
+    assert decide(state, 0.0, FOUR).starts == ("b",)
+    then(state, not_run_event(state, "b"))
+    event = not_run_event(state, "c")
+    assert event.data.reason == "it needs a, which was skipped"
+    then(state, event)
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.SUCCEEDED
+
+
+def test_of_two_needs_without_result_the_one_that_failed_is_named():
+    steps = {"skip": (), "fail": (), "both": ("skip", "fail")}
+    state = given(job_started(steps), not_run("skip", reason="no"), started("fail"), failed("fail"))
+    assert not_run_event(state, "both").data.reason == "it needs fail, which failed"
+
+
+def test_what_comes_last_starts_when_all_others_have_settled_however():
+    steps = {"end": (LAST,), "a": (), "b": ("a",), "c": ()}
+    state = given(job_started(steps), started("a"), started("c"), failed("a"))
+    assert drop(state, FOUR) == {"b": "it needs a, which failed"}
+    assert decide(state, 0.0, FOUR).starts == ()
+    then(state, succeeded("c"))
+    plan = decide(state, 0.0, FOUR)
+    assert (plan.starts, plan.verdict) == (("end",), None)
+    then(state, started("end"), succeeded("end"))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
+
+
+def test_what_comes_last_may_have_an_order_and_a_failure_in_it_stops_none_of_it():
+    steps = {"a": (), "first": (LAST,), "second": ("first", LAST)}
+    state = given(job_started(steps), started("a"), succeeded("a"))
+    assert decide(state, 0.0, FOUR).starts == ("first",)
+    then(state, started("first"), failed("first"))
+    assert decide(state, 0.0, FOUR).starts == ("second",)
+    then(state, started("second"), succeeded("second"))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
+
+
+def test_a_job_of_nothing_but_last_steps_runs_them():
+    state = given(job_started({"x": (LAST,), "y": ("x", LAST)}))
+    assert decide(state, 0.0, FOUR).starts == ("x",)
+
+
+def test_when_the_time_is_over_only_what_runs_regardless_is_begun():
+    steps = {"a": (), "b": (), "end": (LAST,)}
+    over = Policy(concurrency=1, keep_going=True, over="timeout_s: 5 is over")
+    state = given(job_started(steps), started("a"), failed("a", kind="timeout"))
+    assert drop(state, over) == {"b": "timeout_s: 5 is over"}
+    assert decide(state, 0.0, over).starts == ("end",)
+    then(state, started("end"), succeeded("end"))
+    assert decide(state, 0.0, over).verdict is JobStatus.FAILED
+
+
+def test_ten_thousand_steps_behind_a_skipped_one_are_passed_over_one_by_one():
+    names = [f"s{i}" for i in range(10_000)]
+    state = given(job_started({"a": (), **dict.fromkeys(names, ("a",))}), not_run("a", "no"))
+    while starts := decide(state, 0.0, FOUR).starts:
+        for name in starts:
+            then(state, not_run_event(state, name))
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.SUCCEEDED

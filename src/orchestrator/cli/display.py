@@ -132,13 +132,15 @@ def closing_lines(state: JobState, before: Totals) -> list[str]:
         state: at the leg's end.
         before: the totals when it began.
     """
-    tally = dict.fromkeys(("succeeded", "reused", "failed", "waiting", "not run"), 0)
+    words = ("succeeded", "reused", "failed", "waiting", "skipped", "not run")
+    tally = dict.fromkeys(words, 0)
     for step in state.steps.values():
         word = {
             StepStatus.SUCCEEDED: "succeeded",
             StepStatus.REUSED: "reused",
             StepStatus.FAILED: "failed",
             StepStatus.ASKING: "waiting",
+            StepStatus.SKIPPED: "skipped",
         }.get(step.status, "not run")
         tally[word] += 1
     steps = ", ".join(f"{number} {word}" for word, number in tally.items() if number)

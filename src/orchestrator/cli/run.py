@@ -189,10 +189,18 @@ async def _watched(spec: Spec, given: Options, progress: Plain | None) -> JobRes
 
 def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
     """Tell what failed and why, and name the next command."""
+    for failure in result.state.tolerated:
+        said = visible(failure.message.partition("\n")[0])
+        out.talk(f"note: step {failure.step} failed, and the job went on ({failure.kind}): {said}")
     for failure in result.state.failures:
-        out.talk(f"error: step {failure.step} failed ({failure.kind}): {visible(failure.message)}")
+        first, *others = visible(failure.message, keep="\n").split("\n")
+        out.talk(f"error: step {failure.step} failed ({failure.kind}): {first}")
+        for line in others:
+            out.talk(f"  | {line}")
         if failure.hint:
             out.talk(f"  hint: {visible(failure.hint)}")
+    if not result.ok and not result.state.failures and result.state.ended_because:
+        out.talk(f"error: the job ended early: {result.state.ended_because}")
     elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
     if result.status == "waiting":
         _who_is_waited_for(result, elsewhere)

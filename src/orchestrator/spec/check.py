@@ -23,6 +23,7 @@
 | ORC129 | a file the spec names can't be read                      |
 | ORC130 | anything that the final conversion refuses               |
 | ORC131 | an `output` that is no JSON Schema                       |
+| ORC132 | a need that comes last                                   |
 
 ORC101 to ORC110 are those of the text itself: see `yamldoc`.
 """
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..graph import find_cycles, show_cycle
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
-from ..templates import is_template
+from ..templates import condition, is_template
 from .caching import check_cache
 from .each import given_names
 from .limits import check_limits
@@ -230,11 +231,16 @@ def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) 
     spec["steps"] = steps
     needs = {name: step.get("needs", ()) for name, step in steps.items()}
     _graph(doc, needs)
+    last = frozenset(name for name, step in steps.items() if step.get("finally"))
+    _not_before_last(doc, needs, last)
+    others = tuple(name for name in steps if name not in last)
+    seen = {name: (*others, *needs[name]) if name in last else needs[name] for name in needs}
     _same_files(doc, steps)
     top = {"project", "provider", "inputs", "env", "steps"}
     names = Names(
         top=frozenset(top | {name for name in OPTIONAL if spec.get(name)}),
-        needs=needs,
+        needs=seen,
+        last=last,
         # Those too that are wrong: one problem each is enough.
         inputs=_keys(doc.value.get("inputs")),
         env=_keys(doc.value.get("env")),
@@ -257,6 +263,8 @@ def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) 
             check_value(doc, step.get(key, {}), place, names)
         for key in ("for_each", "matrix"):
             check_value(doc, step.get(key, {}), Place((*path, key), name), names)
+        source = condition.plain_source(step.get("if", ""), failed=False)
+        check_template(doc, source, Place((*path, "if"), name, item=given_names(step)), names)
     check_value(doc, spec.get("outputs", {}), Place(("outputs",), None), names)
 
 
@@ -278,6 +286,19 @@ def _graph(doc: Document, needs: dict[str, tuple[str, ...]]) -> None:
             span = doc.find(("steps", cycle[0], "needs"), cycle[1])
             message = f"the steps need each other in a circle: {show_cycle(cycle)}"
             doc.problem("ORC124", message, span, "take one of these needs out")
+
+
+def _not_before_last(
+    doc: Document, needs: dict[str, tuple[str, ...]], last: frozenset[str]
+) -> None:
+    """Note a step that needs one which comes after it."""
+    for name, wanted in needs.items():
+        for need in wanted:
+            if need in last and name not in last:
+                span = doc.find(("steps", name, "needs"), need)
+                message = f"step `{name}` needs `{need}`, which comes last (`finally: true`)"
+                hint = f"take the need out, or give `{name}` a `finally: true` too"
+                doc.problem("ORC132", message, span, hint)
 
 
 def _same_files(doc: Document, steps: dict[str, Any]) -> None:

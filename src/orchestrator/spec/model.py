@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..events import StepDecl
 from ..providers.limits import ProviderLimits
 from ..retry import RetryPolicy
+from ..templates.condition import regardless
 
 InputType = Literal["string", "number", "integer", "boolean", "array", "object"]
 
@@ -94,6 +95,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         secrets: variables with keys that its processes get; no others do.
         timeout_s: of one attempt; None for no limit.
         retry: None for the default of the step's kind.
+        if_: a condition as a template (see `templates.condition`), or empty.
+        continue_on_error: its failure does not fail the job, and what needs it goes on.
+        finally_: it comes last, whatever happened.
     """
 
     name: str
@@ -117,12 +121,28 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     secrets: tuple[str, ...] = ()
     timeout_s: float | None = None
     retry: RetryPolicy | None = None
+    if_: str = msgspec.field(default="", name="if")
+    continue_on_error: bool = False
+    finally_: bool = msgspec.field(default=False, name="finally")
     description: str = ""
 
     @property
     def each(self) -> bool:
         """Whether it is a group of instances."""
         return self.for_each is not None or self.matrix is not None
+
+    @property
+    def decl(self) -> StepDecl:
+        """The step as the graph knows it."""
+        return StepDecl(
+            id=self.name,
+            kind=self.kind,
+            needs=self.needs,
+            each=self.each,
+            regardless=self.finally_ or regardless(self.if_),
+            last=self.finally_,
+            continue_on_error=self.continue_on_error,
+        )
 
     @property
     def kind(self) -> str:
@@ -214,10 +234,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def decls(self) -> tuple[StepDecl, ...]:
         """The steps as the graph knows them."""
-        return tuple(
-            StepDecl(id=step.name, kind=step.kind, needs=step.needs, each=step.each)
-            for step in self.steps.values()
-        )
+        return tuple(step.decl for step in self.steps.values())
 
     @property
     def missing_inputs(self) -> tuple[str, ...]:

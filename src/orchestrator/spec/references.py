@@ -20,13 +20,15 @@ class Names(NamedTuple):
 
     Attributes:
         top: the top-level names that have a value.
-        needs: every step, and what it needs directly.
+        needs: every step, and what it needs directly (all others, if it comes last).
+        last: the steps that come last, which alone see `job`.
         inputs: the declared inputs.
         env: the spec's environment.
     """
 
     top: frozenset[str]
     needs: Mapping[str, tuple[str, ...]]
+    last: Collection[str]
     inputs: Collection[str]
     env: Collection[str]
 
@@ -78,6 +80,8 @@ def check_template(doc: Document, source: str, place: Place, names: Names) -> No
     top = names.top | place.item.keys()
     if place.given is not None:
         top |= {"with"}
+    if place.step in names.last:
+        top |= {"job"}
     for name in sorted(templates.names(source) - top):
         note("ORC126", f"the template uses `{name}`, which is not there", name, _hint(name, names))
     for reference in templates.references_to(source, "steps"):
@@ -121,6 +125,15 @@ def _check_step(note: _Notes, reference: Reference, place: Place, names: Names) 
         note("ORC127", message, text, f"add `{name}` to the step's `needs`")
 
 
+_FUNCTIONS = {
+    "always": "`always()` is there in `if:` alone",
+    "failed": "`failed()` is there in `if:` alone",
+    "failure": "did you mean `failed()`?",
+    "success": "did you mean `not failed()`?",
+    "succeeded": "did you mean `not failed()`?",
+}
+
+
 def _hint(name: str, names: Names) -> str:
     if name in names.needs:
         return f"did you mean `steps.{name}.output`?"
@@ -130,6 +143,10 @@ def _hint(name: str, names: Names) -> str:
         return f"set `{name}:` in the spec"
     if name in ("item", "matrix"):
         return f"`{name}` is there in a step with `{'for_each' if name == 'item' else 'matrix'}`"
+    if name == "job":
+        return "`job` is there in steps with `finally: true`"
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name]
     if name == "with":
         return "`with` is there in the prompts of an llm step"
     return did_you_mean(name, names.top) or f"there are {', '.join(sorted(names.top))}"

@@ -71,6 +71,9 @@ STEP = {
     "secrets": Field("texts"),
     "timeout_s": TIMEOUT,
     "retry": MAP,
+    "if": Field("condition"),
+    "continue_on_error": Field("boolean"),
+    "finally": Field("boolean"),
     "description": TEXT,
 }
 LLM = {
@@ -130,9 +133,6 @@ RETRY_ON = tuple(
 LATER = frozenset(
     (
         "workflow",
-        "if",
-        "finally",
-        "continue_on_error",
         "effects",
     )
 )
@@ -157,6 +157,9 @@ _MEANT = {
     "max-parallel": "max_parallel",
     **dict.fromkeys(("rpm", "requests_per_min", "rate"), "requests_per_minute"),
     **dict.fromkeys(("tpm", "tokens_per_min"), "tokens_per_minute"),
+    **dict.fromkeys(("when", "run_if", "runIf", "condition"), "if"),
+    **dict.fromkeys(("allow_failure", "ignore_errors", "continueOnError"), "continue_on_error"),
+    **dict.fromkeys(("always", "on_exit", "onExit"), "finally"),
     "title": "name",
     "vars": "inputs",
     "variables": "inputs",
@@ -169,6 +172,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("prompt", "system"), "llm"),
     **dict.fromkeys(("max_attempts", "backoff"), "retry"),
     **dict.fromkeys(("ttl_s", "ttl", "scope"), "cache"),
+    **dict.fromkeys(("if", "finally", "continue_on_error"), "steps"),
 }
 """Keys that belong one map further in."""
 
@@ -181,6 +185,7 @@ _WANTED = {
     "boolean": "true or false",
     "list or template": "a list, or the template of one",
     "boolean or map": "true, false or a map of `ttl_s` and `scope`",
+    "condition": "an expression",
 }
 
 
@@ -209,6 +214,8 @@ def _unknown(doc: Document, where: Path, key: str, fields: dict[str, Field]) -> 
         hint = f"did you mean `{_MEANT[key]}`?"
     elif _ELSEWHERE.get(key) in fields:
         hint = f"it belongs under `{_ELSEWHERE[key]}:`"
+        if _ELSEWHERE[key] == "steps":
+            hint = "it belongs to a step"
     else:
         hint = did_you_mean(key, fields)
     doc.problem(
@@ -227,6 +234,7 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         "boolean": isinstance(item, bool),
         "list or template": isinstance(item, list) or is_expression(item),
         "boolean or map": isinstance(item, bool | dict),
+        "condition": isinstance(item, str | bool),
     }[field.type]
     if not fits:
         wrong_type(doc, where, f"`{key}`", item, field.type)
@@ -236,7 +244,7 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         for index in bad:
             wrong_type(doc, (*where, index), f"an item of `{key}`", item[index], "text")
         return not bad
-    if field.type == "text" and not item.strip():
+    if field.type in ("text", "condition") and isinstance(item, str) and not item.strip():
         doc.problem("ORC116", f"`{key}` is empty", doc.at(where), "give it a value, or drop it")
         return False
     if field.type == "text" and "\0" in item:

@@ -10,7 +10,7 @@ from ..providers import NAMES, check_model
 from ..retry import RetryPolicy
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
-from ..templates import is_template
+from ..templates import condition, is_template
 from .caching import check_cache
 from .each import check_each
 from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model
@@ -104,6 +104,8 @@ class StepCheck:
         if "env" in step:
             step["env"] = check_env(doc, (*path, "env"), step["env"])
         check_each(doc, path, step)
+        if "if" in step:
+            step["if"] = self._condition((*path, "if"), step["if"])
         if "secrets" in step:
             step["secrets"] = check_secrets(doc, (*path, "secrets"), step["secrets"])
         if "retry" in step:
@@ -259,6 +261,14 @@ class StepCheck:
             message = f"`{path}` must be a path inside outputs/: {error.reason}"
             self.doc.problem("ORC121", message, self.doc.at(where), error.hint)
         return whole
+
+    def _condition(self, where: Path, said: str | bool) -> str:
+        source = condition.source_of(said)
+        if condition.is_one_expression(source):
+            return source
+        hint = "write one expression: `steps.check.output.ok`, `failed()`"
+        self.doc.problem("ORC125", "`if` must be one expression", self.doc.at(where), hint)
+        return ""
 
     def _retry(self, path: Path, value: dict[str, Any]) -> dict[str, Any]:
         doc = self.doc

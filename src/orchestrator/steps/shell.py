@@ -20,7 +20,7 @@ from .common import (
     log_command,
     render_env,
 )
-from .process import Command, Outcome, run_command
+from .process import TAIL_BYTES, Command, Outcome, run_command
 
 SHELL = "/bin/sh"
 _HINTS = {
@@ -69,6 +69,8 @@ class ShellStep:
 
 def _failure(outcome: Outcome, attempt: Attempt) -> StepError:
     said = last_lines(outcome.stderr_tail)
+    if not said and len(outcome.stdout) == outcome.stdout_bytes:  # its end, then
+        said = last_lines(outcome.stdout[-TAIL_BYTES:])
     what = f"the command {how_it_ended(outcome.exit_code)}"
     return StepError(
         f"{what}: {said}" if said else what,

@@ -1,0 +1,307 @@
+"""Conditions, failures, limits and interruptions, with real steps, through `orch`."""
+
+import pytest
+
+from userkit import User, events, outputs, types
+
+
+@pytest.fixture
+def user(tmp_path):
+    return User(tmp_path)
+
+
+def skips(job):
+    """Return why each step of the last leg was not run."""
+    lines = events(job)
+    begin = max(i for i, e in enumerate(lines) if e["type"] in ("job.started", "job.resumed"))
+    return {e["step"]: e["data"]["reason"] for e in lines[begin:] if e["type"] == "step.skipped"}
+
+
+def ran(job):
+    return [e["step"] for e in events(job, "step.started")]
+
+
+# --- conditions ----------------------------------------------------------------------------------
+
+CONDITIONS = """
+    project: conditions
+    inputs: {publish: {default: false}}
+    steps:
+      build: {run: "echo built"}
+      publish: {needs: build, if: inputs.publish, run: "echo published"}
+      announce: {needs: publish, run: "echo told"}
+      mirror: {needs: announce, run: "echo mirrored"}
+      record:
+        needs: [publish, build]
+        if: steps.publish.status in ["succeeded", "skipped"]
+        run: 'echo "$P" > "$ORCH_OUTPUTS/record.txt"'
+        env: {P: "{{ steps.publish.status }}/{{ steps.publish.output }}"}
+"""
+
+
+def test_a_step_whose_condition_is_false_is_skipped_with_what_needs_it_and_the_job_succeeds(user):
+    user.write("job.yaml", CONDITIONS)
+    done = user.orch("run", "job.yaml")
+    job = user.job()
+    assert skips(job) == {
+        "publish": "its condition is false: inputs.publish",
+        "announce": "it needs publish, which was skipped",
+        "mirror": "it needs publish, which was skipped",
+    }
+    (skip,) = events(job, "step.skipped", "publish")
+    assert skip["data"]["condition"] == "inputs.publish"
+    assert outputs(job) == {"record.txt": "skipped/\n"}
+    assert "2 succeeded, 3 skipped" in done.err
+
+
+def test_a_condition_is_asked_again_on_resume_and_what_changed_runs(user):
+    user.write("job.yaml", CONDITIONS)
+    user.orch("run", "job.yaml")
+    user.orch("run", "job.yaml", "--resume", "--set", "publish=true")
+    job = user.job()
+    assert sorted(ran(job)) == ["announce", "build", "mirror", "publish", "record", "record"]
+    user.orch("run", "job.yaml", "--resume", "--set", "publish=false")
+    assert "publish" in skips(job)
+
+
+def test_a_condition_that_can_not_be_told_fails_its_step(user):
+    user.write("job.yaml", "{project: p, steps: {a: {if: project, run: 'true'}}}")
+    done = user.orch("run", "job.yaml", code=1)
+    assert "step a failed (template): the condition `project` is a string, neither true" in done.err
+    assert not events(user.job(), "step.started")
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+BORNE = """
+    project: borne
+    steps:
+      lint: {run: "echo 3 faults >&2; exit 3", continue_on_error: true}
+      report:
+        needs: lint
+        run: 'echo "$S $O: $E"'
+        env:
+          S: "{{ steps.lint.status }}"
+          O: "{{ steps.lint.output is none }}"
+          E: "{{ steps.lint.error }}"
+      untouched: {needs: lint, if: failed(), run: "echo no"}
+"""
+
+
+def test_a_failure_with_continue_on_error_is_told_and_is_not_the_jobs(user):
+    user.write("job.yaml", BORNE)
+    done = user.orch("run", "job.yaml", "--json")
+    assert "note: step lint failed, and the job went on (exit): the command exited" in done.err
+    (report,) = events(user.job(), "step.succeeded", "report")
+    text = report["data"]["output"]["text"]
+    assert text == "failed true: the command exited with status 3: 3 faults"
+    assert done.json["failures"] == []
+    assert [failure["step"] for failure in done.json["tolerated"]] == ["lint"]
+    (end,) = events(user.job(), "job.succeeded")
+    assert [failure["kind"] for failure in end["data"]["tolerated"]] == ["exit"]
+    assert skips(user.job()) == {"untouched": "its condition is false: failed()"}
+
+
+RESCUE = """
+    project: rescue
+    steps:
+      deploy: {run: "echo half; test -e fixed"}
+      verify: {needs: deploy, run: "echo fine"}
+      rollback:
+        needs: verify
+        if: failed()
+        run: 'echo "$E"'
+        env: {E: "{{ steps.verify.status }} after {{ steps.deploy.status }}"}
+      audit: {needs: verify, if: always(), run: "echo seen"}
+      other: {needs: [], run: "sleep 0.05", timeout_s: 20}
+      last: {needs: other, run: "echo last"}
+      clean:
+        finally: true
+        run: 'echo "$S $F"'
+        env: {S: "{{ job.status }}", F: "{{ job.failures | length }}"}
+"""
+
+
+def test_after_a_failure_come_the_steps_that_ask_for_it_and_then_what_is_final(user):
+    user.write("job.yaml", RESCUE)
+    done = user.orch("run", "job.yaml", code=1)
+    job = user.job()
+    assert ran(job)[-1] == "clean"
+    assert set(ran(job)) == {"deploy", "other", "rollback", "audit", "clean"}
+    said = {e["step"]: e["data"]["output"]["text"] for e in events(job, "step.succeeded")}
+    assert said["rollback"] == "skipped after failed"
+    assert said["clean"] == "failed 1"
+    assert skips(job) == {
+        "verify": "it needs deploy, which failed",
+        "last": "the job stopped when deploy failed",
+    }
+    assert "go on: orch run job.yaml --resume" in done.err
+
+
+def test_what_is_final_comes_again_whenever_anything_has_run_and_only_then(user):
+    user.write("job.yaml", RESCUE)
+    user.orch("run", "job.yaml", code=1)
+    (user.home / "fixed").touch()
+    user.orch("run", "job.yaml", "--resume")
+    job = user.job()
+    said = [e["data"]["output"]["text"] for e in events(job, "step.succeeded", "clean")]
+    assert said == ["failed 1", "succeeded 0"]
+    assert skips(job)["rollback"] == "its condition is false: failed()"
+    before = len(events(job, "step.started"))
+    user.orch("run", "job.yaml", "--resume")
+    assert len(events(job, "step.started")) == before
+    assert types(job)[-1] == "job.succeeded"
+
+
+def test_a_failed_job_tells_every_failure_with_the_last_lines_of_its_log(user):
+    user.write("mod.py", "def broken():\n    raise ValueError('no bees')\n")
+    user.write(
+        "job.yaml",
+        """
+        project: many
+        steps:
+          silent: {run: "echo the reason is on stdout; exit 4"}
+          loud: {run: "echo one >&2; echo two >&2; exit 5"}
+          code: {python: "mod:broken"}
+          rest: {needs: loud, run: "echo"}
+        """,
+    )
+    done = user.orch("run", "job.yaml", "--keep-going", code=1)
+    name = user.job().name
+    for line in (
+        "error: step silent failed (exit): the command exited with status 4: the reason is on",
+        "error: step loud failed (exit): the command exited with status 5: one\n  | two\n",
+        f"  hint: all it said: orch logs {name} loud",
+        "error: step code failed (exception): ValueError: no bees (",
+        "go on: orch run job.yaml --resume",
+    ):
+        assert line in done.err
+    assert skips(user.job()) == {"rest": "it needs loud, which failed"}
+
+
+# --- retries and time limits ----------------------------------------------------------------------
+
+
+def test_a_step_is_tried_again_as_its_retry_says_and_each_attempt_is_told(user):
+    user.write(
+        "job.yaml",
+        """
+        project: retries
+        steps:
+          flaky:
+            run: 'n=$(cat n 2>/dev/null || echo 0); n=$((n+1)); echo $n > n; test $n -ge 3'
+            retry: {max_attempts: 3, initial_s: 0.02, factor: 2, max_s: 1, jitter: 0, on: [exit]}
+        """,
+    )
+    user.orch("run", "job.yaml")
+    retries = events(user.job(), "step.retrying")
+    assert [e["data"]["attempt"] for e in retries] == [1, 2]
+    assert [e["data"]["retry_in_s"] for e in retries] == [0.02, 0.04]
+    assert [e["level"] for e in retries] == ["WARN", "WARN"]
+    (end,) = events(user.job(), "step.succeeded")
+    assert end["data"]["attempt"] == 3
+
+
+def test_a_kind_of_failure_that_retry_does_not_name_is_not_tried_again(user):
+    user.write(
+        "job.yaml",
+        "{project: p, steps: {a: {run: 'exit 1', retry: {max_attempts: 3, on: [timeout]}}}}",
+    )
+    user.orch("run", "job.yaml", code=1)
+    assert not events(user.job(), "step.retrying")
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["run: sleep 60", "python: 'slow:nap'", "run: 'while :; do :; done'"],
+    ids=["shell", "python", "busy"],
+)
+def test_an_attempt_that_takes_too_long_is_ended_and_may_be_tried_again(user, step):
+    user.write("slow.py", "import time\ndef nap():\n    time.sleep(60)\n")
+    user.write(
+        "job.yaml",
+        f"""
+        project: late
+        steps:
+          slow:
+            {step}
+            timeout_s: 0.2
+            retry: {{max_attempts: 2, initial_s: 0, max_s: 0}}
+        """,
+    )
+    done = user.orch("run", "job.yaml", code=1)
+    kinds = [e["data"]["kind"] for e in events(user.job()) if "kind" in e.get("data", {})]
+    assert kinds.count("timeout") == 2
+    assert "attempt 2 took longer than 0.2 s" in done.err
+
+
+def test_when_the_jobs_time_is_over_what_runs_is_ended_and_what_is_final_still_comes(user):
+    user.write(
+        "job.yaml",
+        """
+        project: late
+        timeout_s: 0.3
+        steps:
+          slow: {run: sleep 60}
+          after: {needs: slow, run: "echo no"}
+          free: {run: "echo free"}
+          clean: {finally: true, run: "echo clean"}
+        """,
+    )
+    done = user.orch("run", "job.yaml", code=1)
+    job = user.job()
+    assert "step slow failed (timeout): the job's timeout_s: 0.3 is over" in done.err
+    assert skips(job) == {"after": "it needs slow, which failed"}
+    assert [e["step"] for e in events(job, "step.succeeded")] == ["free", "clean"]
+    (end,) = events(job, "job.failed")
+    assert end["data"]["reason"] == "timeout_s: 0.3 is over"
+
+
+# --- with items ----------------------------------------------------------------------------------
+
+
+def test_a_condition_is_asked_of_each_item_and_a_failure_of_an_item_can_be_borne(user):
+    user.write(
+        "job.yaml",
+        """
+        project: items
+        steps:
+          each:
+            for_each: [1, 2, 3, 4]
+            if: item != 2
+            run: 'test "$N" != 3 && echo "$N"'
+            env: {N: "{{ item }}"}
+            continue_on_error: true
+          none: {for_each: [1, 2], if: "project == 'x'", run: "echo"}
+          after: {needs: each, run: 'echo "$S"', env: {S: "{{ steps.each.status }}"}}
+          end: {finally: true, run: 'echo "$S"', env: {S: "{{ job.status }}"}}
+        """,
+    )
+    done = user.orch("run", "job.yaml")
+    job = user.job()
+    assert [e["data"]["reason"] for e in events(job, "step.skipped", "each")] == [
+        "its condition is false: item != 2"
+    ]
+    assert [e["step"] for e in events(job, "step.skipped")] == ["none", "each"]
+    (after,) = events(job, "step.succeeded", "after")
+    assert after["data"]["output"]["text"] == "failed"
+    (end,) = events(job, "step.succeeded", "end")
+    assert end["data"]["output"]["text"] == "succeeded"
+    assert "note: step each[3] failed, and the job went on" in done.err
+
+
+def test_what_is_final_comes_after_all_items(user):
+    user.write(
+        "job.yaml",
+        """
+        project: items
+        steps:
+          each: {for_each: [1, 2, 3], max_parallel: 1, run: "exit $N", env: {N: "{{ item }}"}}
+          end: {finally: true, run: 'echo "$F"', env: {F: "{{ job.failures | length }}"}}
+        """,
+    )
+    user.orch("run", "job.yaml", code=1)
+    job = user.job()
+    assert ran(job) == ["each", "end"]
+    assert types(job)[-2:] == ["step.succeeded", "job.failed"]
+    assert len(events(job, "step.skipped", "each")) == 3  # two items, and the step itself
