@@ -135,8 +135,10 @@ def _text(value: Any) -> str:
     match value:
         case dt.datetime():
             return value.replace(tzinfo=None).isoformat() + "Z"
-        case dt.timedelta() | dt.date() | dt.time() | uuid.UUID() | decimal.Decimal():
+        case dt.timedelta() | dt.date() | dt.time() | uuid.UUID():
             return str(value)
+        case decimal.Decimal():
+            return format(value, "f")  # never 1E-12
         case bytes() | bytearray() | memoryview():
             return bytes(value).hex()
         case dict() | list() | tuple():
@@ -149,7 +151,8 @@ def _text(value: Any) -> str:
 
 def _shown(value: Any) -> Any:
     """Leave numbers to the table, which sets them on the right."""
-    return value if value is None or isinstance(value, int | float) else _text(value)
+    numbers = int | float | decimal.Decimal
+    return value if value is None or isinstance(value, numbers) else _text(value)
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 _JOINERS = "\u200c\u200d"
 """Characters without a shape that words and emoji need."""
@@ -80,6 +81,9 @@ def cell(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.3f}"
+    if isinstance(value, Decimal) and value.is_finite():
+        text = format(value, "f")  # money: zeros at its end say nothing
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return str(value)
 
 
@@ -116,7 +120,7 @@ def table(
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def _shrink(widths: list[int], room: int) -> None:

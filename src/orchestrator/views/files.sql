@@ -1,17 +1,17 @@
 -- One row per file that a job published: what was said of it last.
 select
     job_id,
-    data->>'path' as path,
+    path,
     arg_max(data->>'sha256', seq) as sha256,
-    arg_max(try_cast(data->>'size_bytes' as bigint), seq) as size_bytes,
+    arg_max(size_bytes, seq) as size_bytes,
     arg_max(data->>'media_type', seq) as media_type,
     arg_max(try_cast(data->>'wrote' as boolean), seq) as wrote,
-    arg_max(data->>'reason', seq) as reason,
+    arg_max(reason, seq) as reason,
     arg_max(step, seq) as step,
     arg_max(ts, seq) as ts,
     count(*) as writes,
     file
 from events
-where type = 'file.written' and (data->>'path') is not null
-group by file, job_id, data->>'path'
+where type = 'file.written' and path is not null
+group by file, job_id, path
 order by file, job_id, path

@@ -1,62 +1,65 @@
 -- One row per job: its state and totals over all legs; it is running only while its log is held.
-with told as (
-    select *,
-        count(*) filter (where type in ('job.started', 'job.resumed')) over (
-            partition by file, job_id order by seq) as leg
-    from events
-    where type not like 'log.%' and (type like 'job.%' or type like 'step.%' or step is not null)
-),
-legs as (
-    select file, job_id, leg,
-        coalesce(
-            max(try_cast(data->>'duration_s' as double))
-                filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting')),
-            date_diff('microsecond', min(ts), max(ts)) / 1e6) as duration_s
-    from told
-    group by file, job_id, leg
-),
-spent as (
-    select file, job_id, sum(duration_s) as duration_s, count(*) filter (where leg > 0) as legs
+with spent as (
+    select file, job_id,
+        sum(duration_s) as duration_s,
+        count(*) filter (where leg > 0) as legs,
+        arg_max(status, leg) as last,
+        arg_max(finished_at, leg) as finished_at,
+        arg_max(project, leg) as project,
+        coalesce(min(started_at) filter (where leg = 1), min(started_at)) as started_at
     from legs
     group by file, job_id
 ),
 stood as (
-    select file, job_id, count(*) as steps,
+    select file, job_id,
+        count(*) as steps,
         count(*) filter (where status = 'succeeded') as succeeded,
         count(*) filter (where status = 'failed') as failed,
-        count(*) filter (where status = 'waiting') as waiting
+        count(*) filter (where status = 'waiting') as waiting,
+        sum(attempts)::bigint as attempts
     from steps
     group by file, job_id
 ),
-ends as (
+asked as (
     select file, job_id,
-        arg_max(type, seq) filter (where type in (
-            'job.started', 'job.resumed', 'job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting')) as last,
-        arg_max(data->>'project', seq)
-            filter (where type in ('job.started', 'job.resumed')) as project,
-        coalesce(min(ts) filter (where type = 'job.started'), min(ts)) as started_at,
-        max(ts) filter (where type in ('job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting')) as ended
-    from told
+        count(*) as calls,
+        sum(duration_s) as llm_s,
+        sum(tokens_in)::bigint as tokens_in,
+        sum(tokens_out)::bigint as tokens_out,
+        sum(cost_usd) filter (where not simulated) as cost_usd
+    from llm_calls
+    group by file, job_id
+),
+found as (
+    select file, job_id,
+        count(*) filter (where hit) as hits,
+        sum(saved_usd) filter (where hit and not simulated) as saved_usd
+    from cache
     group by file, job_id
 )
 select
-    job_id,
+    spent.job_id,
     project,
-    -- A job that waited is open again when somebody has answered.
-    case when last in ('job.succeeded', 'job.failed', 'job.cancelled')
-        or (last = 'job.waiting' and waiting > 0 and not held)
-        then replace(last, 'job.', '')
-        when held then 'running' else 'interrupted' end as status,
+    -- Where somebody has answered since, a job that waited is open again.
+    if(last = 'waiting' and coalesce(waiting, 0) = 0, 'interrupted', last) as status,
     started_at,
-    case when last in ('job.succeeded', 'job.failed', 'job.cancelled', 'job.waiting') then ended end as finished_at,
-    duration_s,
+    if(last in ('running', 'interrupted'), null, finished_at) as finished_at,
+    spent.duration_s,
     legs,
     coalesce(steps, 0) as steps,
     coalesce(succeeded, 0) as succeeded,
     coalesce(failed, 0) as failed,
-    file
-from ends
-join spent using (file, job_id)
-left join stood using (file, job_id)
-left join (select file, held from logs) using (file)
-order by started_at, job_id
+    coalesce(attempts, 0) as attempts,
+    coalesce(calls, 0) as calls,
+    coalesce(hits, 0) as hits,
+    llm_s,
+    tokens_in,
+    tokens_out,
+    cost_usd,
+    saved_usd,
+    spent.file
+from spent
+left join stood on spent.file = stood.file and spent.job_id is not distinct from stood.job_id
+left join asked on spent.file = asked.file and spent.job_id is not distinct from asked.job_id
+left join found on spent.file = found.file and spent.job_id is not distinct from found.job_id
+order by started_at, spent.job_id

@@ -1,37 +1,48 @@
 -- One row per step of a job: its last state, and the attempts and seconds of all legs together.
-with marked as (
-    select *,
-        try_cast(data->>'duration_s' as double) as said_s,
-        -- Old logs tell no durations: then the stamps around the attempt do.
-        max(ts) filter (where type = 'step.started') over (
-            partition by file, job_id, step, item order by seq) as began
+with tried as (
+    select file, job_id, step, item, count(*) as attempts, sum(duration_s) as duration_s,
+        min(started_at) as started_at, bool_or(status = 'running') as running
+    from attempts
+    group by file, job_id, step, item
+),
+told as (
+    select file, job_id, step, item,
+        arg_max(type, seq) as last,
+        arg_max(reason, seq) filter (where type = 'step.skipped') as skipped,
+        arg_max(nullif(kind, ''), seq) filter (where type = 'step.started') as kind,
+        max(ts) filter (where type in (
+            'step.succeeded', 'step.failed', 'step.approved', 'step.rejected', 'step.set'
+        )) as finished_at,
+        arg_max(data->>'message', seq)
+            filter (where type in ('step.failed', 'step.retrying')) as message,
+        min(seq) as first_seq
     from events
     where step is not null and type like 'step.%'
+    group by file, job_id, step, item
 )
 select
-    job_id,
-    step,
-    item,
-    case
-        when arg_max(type, seq) = 'step.skipped'
-            and arg_max((data->>'reason'), seq) filter (where type = 'step.skipped')
-                = 'already succeeded' then 'succeeded'
-        when arg_max(type, seq) in ('step.approved', 'step.set') then 'succeeded'
-        when arg_max(type, seq) = 'step.rejected' then 'failed'
-        else replace(arg_max(type, seq), 'step.', '')
+    told.job_id,
+    told.step,
+    told.item,
+    case last
+        when 'step.skipped' then if(skipped = 'already succeeded', 'succeeded', 'skipped')
+        when 'step.started' then if(running, 'running', 'interrupted')
+        when 'step.approved' then 'succeeded'
+        when 'step.set' then 'succeeded'
+        when 'step.rejected' then 'failed'
+        when 'step.invalidated' then 'pending'
+        else replace(last, 'step.', '')
     end as status,
-    coalesce(
-        arg_max(data->>'kind', seq) filter (where type = 'step.started'),
-        case when count(*) filter (where type = 'step.waiting') > 0 then 'approve' end) as kind,
-    count(*) filter (where type = 'step.started') as attempts,
-    sum(coalesce(said_s, date_diff('microsecond', began, ts) / 1e6))
-        filter (where type in ('step.succeeded', 'step.failed', 'step.retrying')) as duration_s,
-    min(ts) filter (where type = 'step.started') as started_at,
-    max(ts) filter (where type in (
-        'step.succeeded', 'step.failed', 'step.approved', 'step.rejected', 'step.set')) as finished_at,
-    arg_max(data->>'reason', seq) filter (where type = 'step.skipped') as skipped,
-    arg_max(data->>'message', seq) filter (where type in ('step.failed', 'step.retrying')) as message,
-    file
-from marked
-group by file, job_id, step, item
-order by file, job_id, min(seq)
+    kind,
+    coalesce(attempts, 0) as attempts,
+    duration_s,
+    started_at,
+    finished_at,
+    skipped,
+    message,
+    told.file
+from told
+left join tried
+    on told.file = tried.file and told.job_id is not distinct from tried.job_id
+    and told.step = tried.step and told.item is not distinct from tried.item
+order by told.file, told.job_id, first_seq
