@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sys
 import tempfile
+import zlib
 from types import TracebackType
 from typing import Self
 
@@ -31,17 +33,16 @@ class Blob:
     """
 
     def __init__(self, size: int = 0) -> None:
+        self._folder = ""
+        self._crc: int | None = None
         self.in_memory = sys.platform == "linux" and size <= _IN_MEMORY
         if self.in_memory:
             self.fd = os.memfd_create("eventlog", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            self.path = f"/dev/fd/{self.fd}"
             return
-        self.fd, path = tempfile.mkstemp(prefix="eventlog-")
-        os.unlink(path)
-
-    @property
-    def path(self) -> str:
-        """A name that means it in this process alone."""
-        return f"/dev/fd/{self.fd}"
+        self._folder = tempfile.mkdtemp(prefix="eventlog-")
+        self.path = os.path.join(self._folder, "blob")
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     @property
     def size(self) -> int:
@@ -74,16 +75,32 @@ class Blob:
             offset += len(part)
 
     def seal(self) -> None:
-        """Let nobody write it any more, as far as the system can see to that."""
+        """Let nobody write it any more; where the system can't see to that, `intact` tells."""
         if self.in_memory:
             seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        else:
+            self._crc = self.crc()
+
+    def intact(self) -> bool:
+        """Return whether nobody has written it since it was sealed."""
+        return self.in_memory or self._crc == self.crc()
+
+    def crc(self) -> int:
+        """Return a checksum of all bytes."""
+        crc = offset = 0
+        while part := os.pread(self.fd, _CHUNK, offset):
+            crc, offset = zlib.crc32(part, crc), offset + len(part)
+        return crc
 
     def close(self) -> None:
         """Forget it; more than once is fine."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
 
     def __enter__(self) -> Self:
         return self

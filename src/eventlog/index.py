@@ -214,7 +214,7 @@ class Index:
             self.blobs.append(blob)
             blob.copy_from(fd)
             # A folder that was copied has other stamps: then all bytes are looked at.
-            if stamp != segment.stamp and zlib.crc32(blob.read()) != segment.crc:
+            if stamp != segment.stamp and blob.crc() != segment.crc:
                 return False
             blob.seal()
         except OSError:
@@ -281,6 +281,9 @@ class Index:
             hot: the hot fields with their SQL types.
             next_log: for the manifest.
         """
+        if not all(blob.intact() for blob in [*self.blobs, *packed]):
+            self.trouble = "a statement has changed what was read"
+            return
         live = {entry.log for entry in logs.values()}
         fresh = packing("raw.fresh", hot)
         parts = [f"select * from ({fresh})"]  # noqa: S608 - our own names

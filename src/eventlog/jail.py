@@ -32,6 +32,9 @@ _ZONED = "WITH TIME ZONE"
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """What a reading statement consists of, as DuckDB writes it down; others insert, delete, copy."""
 
+_HIDING = {"query", "query_table", "json_execute_serialized_sql"}
+"""Functions that run SQL out of a text, which nothing can be seen in."""
+
 _EXPLAIN = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain(?:\s+analyze)?(?:\s*\([^()]*\))?(?=[\s(])",
     re.IGNORECASE | re.DOTALL,
@@ -143,6 +146,7 @@ def parquet(
         if _kind(statement) != "SELECT":
             raise QueryError("a Parquet file needs rows, and this is an explanation")
         text = _body(statement)
+        con.execute(f"explain {text}", params)  # what is wrong in it is told in its own lines
         told = con.execute(
             f"copy (select * from (\n{text}\n) limit {limits.rows + 1}) to '{out.path}'"  # noqa: S608
             " (format parquet, compression zstd, use_tmp_file false)",
@@ -274,6 +278,13 @@ def _look_inside(con: duckdb.DuckDBPyConnection, statement: duckdb.Statement) ->
                     what = kind.removesuffix("_NODE").removesuffix("_QUERY")
                     raise QueryError(
                         f"only reading is possible here, and a part of this is {what}", hint=_HOW
+                    )
+                rest += node.values()
+            case {"function_name": str(name)} as node:
+                if name.lower() in _HIDING:
+                    raise QueryError(
+                        f"only reading is possible here, and {name}() could hide anything else",
+                        hint="write out what it would run",
                     )
                 rest += node.values()
             case dict() as node:
