@@ -5,8 +5,10 @@ call (a server that drips bytes can't stretch it), a limit to the silence of an 
 begun, bounded memory whatever is sent back, no redirect followed, no key in any error or `repr`.
 
 An httpx pool looks at all of its connections for every call, which costs more than the calls
-themselves once a hundred are open. So each call here takes a *lane*, a client with a single
-connection, and puts it back afterwards.
+themselves once a hundred are open. So each call here takes a *lane* with a single connection, and
+puts it back afterwards. A lane is httpx's transport and not its client, whose redirects, cookies
+and authentication are not wanted, and cost a third of a call; but for a proxy, which only the
+client knows how to choose.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -109,11 +112,9 @@ class HttpClient:
     ) -> Answer:
         failure: StepError
         try:
+            request = self._request(method, path, content, headers or {})
             with anyio.fail_after(timeout_s):
                 async with self._lane() as lane:
-                    request = lane.build_request(
-                        method, self._base_url + path, content=content, headers=dict(headers or {})
-                    )
                     return await _exchange(lane, request, idle_timeout_s, sink)
         except TimeoutError:
             failure = StepError(
@@ -136,8 +137,20 @@ class HttpClient:
         while lanes.free:
             await lanes.free.pop().aclose()
 
+    def _request(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> httpx.Request:
+        return httpx.Request(
+            method,
+            httpx.URL(self._base_url + path),
+            headers={**self._headers, **headers},
+            content=content,
+            # Time is limited once, over the whole call; connecting has a limit of its own.
+            extensions={"timeout": {"connect": CONNECT_MAX_S}},
+        )
+
     @asynccontextmanager
-    async def _lane(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def _lane(self) -> AsyncIterator[_Lane]:
         lanes = self._lanes.get()
         if lanes is None:
             lanes = _Lanes(self._new_lane)
@@ -145,42 +158,54 @@ class HttpClient:
         async with lanes.take() as lane:
             yield lane
 
-    def _new_lane(self) -> httpx.AsyncClient:
+    def _new_lane(self) -> _Lane:
         if self._verify is None:
             # Loading the certificates takes longer than a call: once, not for every lane; and
             # for plain http never, since no redirect can lead from there to TLS.
             secure = self._base_url.startswith("https://")
             self._verify = httpx.create_ssl_context() if secure else False
-        return httpx.AsyncClient(
-            headers=self._headers,
-            verify=self._verify,
-            http1=True,
-            http2=False,
-            follow_redirects=False,
-            trust_env=not self._loopback,
-            # Time is limited once, over the whole call; connecting has a limit of its own.
-            timeout=httpx.Timeout(None, connect=CONNECT_MAX_S),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-        )
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        if self._loopback or not urllib.request.getproxies():
+            return _Lane(httpx.AsyncHTTPTransport(verify=self._verify, limits=limits))
+        client = httpx.AsyncClient(verify=self._verify, follow_redirects=False, limits=limits)
+        return _Lane(client)
+
+
+class _Lane:
+    """One connection: a transport, or a client where a proxy may have to be chosen."""
+
+    def __init__(self, way: httpx.AsyncHTTPTransport | httpx.AsyncClient) -> None:
+        self._way = way
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the response's body is still to come."""
+        if isinstance(self._way, httpx.AsyncHTTPTransport):
+            return await self._way.handle_async_request(request)
+        response = await self._way.send(request, stream=True)
+        self._way.cookies.clear()
+        return response
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._way.aclose()
 
 
 class _Lanes:
     """The connections of one client in one event loop."""
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
-        self.free: list[httpx.AsyncClient] = []
+    def __init__(self, make: Callable[[], _Lane]) -> None:
+        self.free: list[_Lane] = []
         self.closed = False
         self._make = make
         self._limit = anyio.Semaphore(LANES_MAX)
 
     @asynccontextmanager
-    async def take(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def take(self) -> AsyncIterator[_Lane]:
         async with self._limit:
             lane = self.free.pop() if self.free else self._make()
             try:
                 yield lane
             finally:
-                lane.cookies.clear()
                 if self.closed:
                     with anyio.CancelScope(shield=True):
                         await lane.aclose()
@@ -189,12 +214,12 @@ class _Lanes:
 
 
 async def _exchange(
-    lane: httpx.AsyncClient,
+    lane: _Lane,
     request: httpx.Request,
     idle_timeout_s: float | None,
     sink: Sink | None,
 ) -> Answer:
-    response = await lane.send(request, stream=True)
+    response = await lane.send(request)
     try:
         with anyio.CancelScope() as silence:
 
@@ -202,8 +227,13 @@ async def _exchange(
                 if idle_timeout_s is not None:
                     silence.deadline = anyio.current_time() + idle_timeout_s
 
-            headers = dict(response.headers)
-            chunks = response.aiter_raw()
+            headers = {
+                name.decode("latin-1").lower(): value.decode("latin-1")
+                for name, value in response.headers.raw
+            }
+            # Not `aiter_raw`, which keeps accounts of its own for every chunk.
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            chunks = aiter(response.stream)
             if bodies.streams(response.status_code, headers) and sink is not None:
                 await bodies.pump(headers, chunks, sink, heard)
                 with anyio.move_on_after(LINGER_S):
