@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness import Case
 
-from . import append, chain, diamond, fanout, read, resume, scale, startup
+from . import append, calls, chain, diamond, fanout, read, resume, scale, startup
 
 CASES: dict[str, Case] = {
     module.CASE.name: module.CASE
-    for module in (startup, diamond, chain, fanout, scale, resume, append, read)
+    for module in (startup, diamond, calls, chain, fanout, scale, resume, append, read)
 }

@@ -13,6 +13,8 @@ client knows how to choose.
 
 from __future__ import annotations
 
+import functools
+import math
 import socket
 import ssl
 import time
@@ -64,6 +66,7 @@ class HttpClient:
         # One set of lanes an event loop: connections can't move from one loop to another.
         self._lanes: RunVar[_Lanes | None] = RunVar("lanes", None)
         self._verify: ssl.SSLContext | bool | None = None
+        self._url = functools.cache(lambda path: httpx.URL(self._base_url + path))
 
     def __repr__(self) -> str:
         return f"HttpClient({self._base_url!r})"
@@ -142,7 +145,7 @@ class HttpClient:
     ) -> httpx.Request:
         return httpx.Request(
             method,
-            httpx.URL(self._base_url + path),
+            self._url(path),
             headers={**self._headers, **headers},
             content=content,
             # Time is limited once, over the whole call; connecting has a limit of its own.
@@ -222,11 +225,7 @@ async def _exchange(
     response = await lane.send(request)
     try:
         with anyio.CancelScope() as silence:
-
-            def heard() -> None:
-                if idle_timeout_s is not None:
-                    silence.deadline = anyio.current_time() + idle_timeout_s
-
+            heard = _watch(silence, idle_timeout_s)
             headers = {
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in response.headers.raw
@@ -249,6 +248,27 @@ async def _exchange(
         kind=FailureKind.TIMEOUT,
         hint="raise `idle_timeout_s`, or see what the server is doing",
     )
+
+
+def _watch(silence: anyio.CancelScope, idle_timeout_s: float | None) -> Callable[[], None]:
+    """Return what is to be called for each chunk, so that the scope ends after a silence.
+
+    Moving a deadline costs more than reading a chunk: it is moved now and then, and lies a little
+    later than was asked for.
+    """
+    if idle_timeout_s is None:
+        return lambda: None
+    slack_s = idle_timeout_s / 16
+    moved_s = -math.inf
+
+    def heard() -> None:
+        nonlocal moved_s
+        now_s = anyio.current_time()
+        if now_s - moved_s >= slack_s:
+            moved_s = now_s
+            silence.deadline = now_s + idle_timeout_s + slack_s
+
+    return heard
 
 
 def translate(error: Exception) -> StepError:
