@@ -38,6 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--contenders", type=int, default=8)
     one.add_argument("--readers", type=int, default=4)
     one.add_argument("--folder", help="where the log is written")
+    one = command("job-kill", "kill whole jobs of all kinds of steps until they are done")
+    one.add_argument("--kills", type=int, default=2_000)
+    one.add_argument("--steps", type=int, default=30, help="of a job")
+    one.add_argument("--workers", type=int, default=cores)
+    one.add_argument("--folder", help="where the jobs run")
+    one = command("job-cut", "cut a job's log at every event and every byte of its last line")
+    one.add_argument("--jobs", type=int, default=3)
+    one.add_argument("--steps", type=int, default=30, help="of a job")
+    one.add_argument("--stride", type=int, default=1, help="look at every n-th cut only")
+    one.add_argument("--workers", type=int, default=cores)
+    one.add_argument("--folder", help="where the jobs run")
     return parser
 
 
@@ -65,6 +76,16 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"the power can't be cut here: {reason}", file=sys.stderr)
                 return 2
             wrong = power_cut.main(asked.trials, seed, asked.workers, asked.writers)
+        case "job-kill":
+            from . import jobs
+
+            wrong = jobs.main_kill(asked.kills, seed, asked.workers, asked.steps, asked.folder)
+        case "job-cut":
+            from . import jobs
+
+            wrong = jobs.main_cut(
+                asked.jobs, seed, asked.workers, asked.steps, asked.stride, asked.folder
+            )
         case _:
             from . import crowd
 
