@@ -95,6 +95,7 @@ class Cache:
         project: the job's.
         refresh: steps that ask again, whatever the mode says for the others.
         user: the user's own cache, for entries of scope `user`.
+        keep: False to write nothing: entries of others can be used even so.
         clock: nanoseconds since 1970, for the age of entries.
     """
 
@@ -107,6 +108,7 @@ class Cache:
         project: str = "",
         refresh: Iterable[str] = (),
         user: UserCache | None = None,
+        keep: bool = True,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._folder = folder
@@ -115,6 +117,7 @@ class Cache:
         self._project = project
         self._refresh = frozenset(refresh)
         self._user = user
+        self._keep = keep
         self._clock = clock
         self._index = CacheIndex(folder.root)
         self._flights = Flights()
@@ -139,7 +142,7 @@ class Cache:
 
     def off(self, step: str, policy: CachePolicy = DEFAULT) -> bool:
         """Return whether nothing is kept of a step."""
-        return not policy.use or self.mode(step, policy) is CacheMode.OFF
+        return not policy.use or not self._keep or self.mode(step, policy) is CacheMode.OFF
 
     def look(
         self,
@@ -183,7 +186,7 @@ class Cache:
 
     def adopt(self, look: Look, raw: bytes = b"") -> None:
         """Copy an entry that was found elsewhere into this job's folder."""
-        if look.entry is not None and look.holder is not self._folder:
+        if self._keep and look.entry is not None and look.holder is not self._folder:
             self._write(look.entry, raw or encoded(look.entry), durable=False)
 
     def store(self, entry: Entry, policy: CachePolicy = DEFAULT) -> None:

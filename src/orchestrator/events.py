@@ -78,6 +78,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str = ""
     steps: tuple[StepDecl, ...] | BlobRef = ()
     spec_path: str = ""
+    record: str = ""
+    """`hashes` where no text of prompts and answers is kept."""
     spec_sha256: str = ""
     inputs: str = ""
     """The folder below `inputs/` that holds the frozen spec and the files it names."""

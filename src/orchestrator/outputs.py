@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .blobs import BlobStore
+from .blobs import BlobStore, ref_of
 from .events import BlobRef
 from .state import Success
 
@@ -29,6 +29,7 @@ class Outputs:
         self.blobs = blobs
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._recent_bytes = 0
+        self._held: dict[str, bytes] = {}
 
     def keep(self, output: Any, encoded: bytes) -> Any:
         """Return the output as a reader of the log will see it, or a blob's reference.
@@ -44,6 +45,12 @@ class Outputs:
         self._remember(ref.blob, encoded)
         return msgspec.to_builtins(ref)
 
+    def hold(self, encoded: bytes) -> Any:
+        """Return a reference to an output that is had in memory alone, until this object goes."""
+        ref = ref_of(encoded)
+        self._held[ref.blob] = encoded
+        return msgspec.to_builtins(ref)
+
     def load(self, output: Any) -> Any:
         """Return the real output of what an event carries: a copy, which the caller may change.
 
@@ -53,6 +60,9 @@ class Outputs:
         ref = as_ref(output)
         if ref is None:
             return copy_of(output)
+        encoded = self._held.get(ref.blob)
+        if encoded is not None:
+            return msgspec.json.decode(encoded)
         encoded = self._recent.get(ref.blob)
         if encoded is None:
             encoded = self.blobs.get(ref)

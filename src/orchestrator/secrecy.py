@@ -65,6 +65,16 @@ def masked(error: StepError, masker: Masker) -> StepError:
     )
 
 
+def untold(error: StepError) -> StepError:
+    """Return the error without its text, which may quote a prompt or an answer."""
+    return StepError(
+        f"the call failed ({error.kind})",
+        kind=error.kind,
+        hint="what the server said is not kept: `record: hashes`",
+        retry_after_s=error.retry_after_s,
+    )
+
+
 def named(spec: Spec) -> set[str]:
     """Return the variables that a spec says are secrets."""
     return {*spec.secrets, *(name for step in spec.steps.values() for name in step.secrets)}

@@ -243,8 +243,10 @@ class SpecWork:
                 return f"outputs/{file.path} has changed"
         return ""
 
-    def keep(self, name: str, result: Result, encoded: bytes) -> object:  # noqa: ARG002 - Work's
-        """Return the output, or a blob's reference."""
+    def keep(self, name: str, result: Result, encoded: bytes) -> object:
+        """Return the output, or a blob's reference; of an answer maybe one that is never stored."""
+        if self._spec.record == "hashes" and self._step(name).llm is not None:
+            return self._outputs.hold(encoded)
         return self._outputs.keep(result.output, encoded)
 
     def retry(self, name: str) -> RetryPolicy:

@@ -16,9 +16,10 @@ from eventlog import Event, Log, Record
 
 from . import __version__, prices, signals
 from . import events as ev
-from .blobs import BlobStore
+from .blobs import BlobStore, ref_of
 from .cache import Cache, answered
-from .cachepolicy import DEFAULT, CacheMode
+from .cachepolicy import CacheMode
+from .connections import Connections
 from .dotenv import with_secrets
 from .errors import ExitCode, FailureKind
 from .folder import RunFolder
@@ -31,7 +32,7 @@ from .outputs import Outputs
 from .petition import project_out
 from .plan import Policy
 from .preflight import check_functions, read_spec
-from .providers.base import Progress, Provider
+from .providers.base import Progress
 from .runner import Runner, Stop
 from .secrecy import Secrets, named, refuse_written
 from .spec.model import Spec
@@ -147,7 +148,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     environ = with_secrets(options.environ, folders, named(spec), options.warn)
     secrets = Secrets(spec, environ)
     refuse_written(spec, secrets.masker)
-    providers = _Providers(environ)
+    providers = Connections(environ)
     providers.check(spec, _sure_calls(spec, before, options))
     check_functions(spec)
     if earlier is not None:
@@ -170,6 +171,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             project=spec.project,
             refresh=options.refresh,
             user=UserCache(user_folder(options.environ), options.warn),
+            keep=spec.record == "full",
         )
         try:
             providers.warm(spec, cache)
@@ -259,50 +261,9 @@ def _sure_calls(spec: Spec, before: JobState | None, options: Options) -> set[st
             return names
 
 
-class _Providers:
-    """The providers of a job, each connected once."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._open: dict[tuple[str, str], Provider] = {}
-
-    def connect(self, name: str, base_url: str) -> Provider:
-        from .providers import connect
-
-        key = (name, base_url)
-        if key not in self._open:
-            self._open[key] = connect(name, base_url=base_url or None, environ=self._environ)
-        return self._open[key]
-
-    def check(self, spec: Spec, calls: set[str]) -> None:
-        """Raise ConfigError for what is known to be missing before the steps `calls` run."""
-        from .providers import check_model
-
-        for name, step in spec.steps.items():
-            if step.llm is not None:
-                check_model(step.llm.provider, step.llm.model)
-                provider = self.connect(step.llm.provider, step.llm.base_url)
-                if name in calls:
-                    provider.check()
-
-    def warm(self, spec: Spec, cache: Cache) -> None:
-        """Load the client of each provider that is about to be called, before the clock starts.
-
-        A job that is answered from the cache never loads one.
-        """
-        for step in spec.steps.values():
-            if step.llm is not None and cache.expects_call(step.name, step.cache or DEFAULT):
-                self.connect(step.llm.provider, step.llm.base_url).warm()
-
-    async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            for provider in self._open.values():
-                await provider.aclose()
-
-
 def _kinds(
     spec: Spec,
-    providers: _Providers,
+    providers: Connections,
     cache: Cache,
     blobs: BlobStore,
     price_table: prices.PriceTable,
@@ -319,10 +280,11 @@ def _kinds(
         "llm": LLMStep(
             providers.connect,
             cache,
-            blobs.put,
+            blobs.put if spec.record == "full" else ref_of,
             spec.project,
             prices=price_table,
             masker=masker,
+            discreet=spec.record == "hashes",
             gates=Gates(spec.limits.providers, options.warn),
             report=options.progress,
         ),
@@ -348,6 +310,7 @@ def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.
         project=spec.project,
         name=spec.name,
         steps=spec.decls,
+        record="" if spec.record == "full" else spec.record,
         spec_path=spec.source.path,
         spec_sha256=spec.source.sha256,
         inputs=frozen,

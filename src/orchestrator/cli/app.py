@@ -270,6 +270,8 @@ app.command(name="list-runs", hidden=True)(list_)
 def show(
     job: JobRef = "latest",
     step: Annotated[str, typer.Argument(help="A step: its attempts, key and output.")] = "",
+    request: Annotated[bool, typer.Option("--request", help="What its model was asked.")] = False,
+    response: Annotated[bool, typer.Option("--response", help="What it answered.")] = False,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
@@ -281,6 +283,11 @@ def show(
     """
     from . import jobs as command
 
+    if request or response:
+        from .prompts import show_exchange
+
+        show_exchange(runs_dir, job, step, request=request, response=response)
+        return
     command.show_job(runs_dir, job, step, as_json=as_json)
 
 

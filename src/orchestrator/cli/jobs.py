@@ -134,7 +134,7 @@ def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> 
 
 
 def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[str, Any]:
-    from ..blobs import BlobStore
+    from ..blobs import BlobMissing, BlobStore
     from ..outputs import Outputs
 
     if name not in state.steps:
@@ -147,6 +147,14 @@ def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[
         for record in records(folder.log, blobs)
         if getattr(record.event, "step", None) == name
     ]
+    output, kept = None, True
+    if step.success is not None:
+        try:
+            output = Outputs(blobs).load(step.success.output)
+        except BlobMissing:
+            if state.started is None or state.started.record != "hashes":
+                raise
+            kept = False
     return {
         "job_id": folder.job_id,
         "step": name,
@@ -154,7 +162,8 @@ def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[
         "status": step_word(step.status, held=held),
         "attempts": step.attempt,
         "key": step.success.key if step.success else "",
-        "output": Outputs(blobs).load(step.success.output) if step.success else None,
+        "output": output,
+        "output_kept": kept,
         "files": [file.path for file in step.success.files] if step.success else [],
         "events": events,
     }
@@ -164,6 +173,8 @@ def _print_step(document: dict[str, Any]) -> None:
     out.data(f"{document['job_id']} / {document['step']}  {document['kind']}  {document['status']}")
     for event in document["events"]:
         out.data(_human(event))
+    if not document["output_kept"]:
+        out.talk("its output was not kept: `record: hashes`")
     output = document["output"]
     text = output.get("text") if isinstance(output, dict) else None
     if text is None and output is not None:

@@ -11,6 +11,32 @@ from .app import AsJson, Format, ListFormat, Output, RunsDir, app
 
 
 @app.command()
+def prompt(
+    spec: Annotated[str, typer.Argument(help="The job file; - reads it from stdin.")],
+    step: Annotated[str, typer.Argument(help="A step that asks a model.")],
+    job: Annotated[str, typer.Option(help="Take what the prompt refers to from this job.")] = "",
+    provider: Annotated[str, typer.Option(help="In place of the spec's provider.")] = "",
+    model: Annotated[str, typer.Option(help="In place of the spec's model.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="An input: name=value.")] = None,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Print the exact request of a step; nothing is sent.
+
+    Example: orch prompt job.yaml notes --job latest
+    """
+    from ..preflight import read_spec
+    from . import prompts as command
+    from .run import settings
+
+    checked = read_spec(spec, provider or None).with_overrides(
+        provider=provider or None, model=model or None, inputs=settings(set_ or [])
+    )
+    checked.check_inputs()
+    command.prompt(checked, step, job, runs_dir, as_json=as_json)
+
+
+@app.command()
 def cost(
     jobs: Annotated[list[str] | None, typer.Argument(help="Jobs; none for all.")] = None,
     by: Annotated[str, typer.Option(help="job, step, model, day; several with commas.")] = "",

@@ -93,6 +93,9 @@ def check_spec(
     _target(doc, spec, provider)
     if "env" in spec:
         spec["env"] = _plain_env(doc, spec["env"])
+    if spec.get("record", "full") not in ("full", "hashes"):
+        message = f"`{spec.pop('record')}` is not what `record` can be"
+        doc.problem("ORC116", message, doc.at(("record",)), "write `full` or `hashes`")
     if "secrets" in spec:
         spec["secrets"] = check_secrets(doc, ("secrets",), spec["secrets"])
     if "limits" in spec:

@@ -198,6 +198,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         project: never empty: the `project`, else the `name`, else the file's name. A label,
             never a path. Jobs of the same project are jobs of the same spec.
         secrets: variables with keys that every shell and python step gets.
+        record: whether the text of prompts and answers is kept, or only its hashes.
         steps: in the order of the spec.
         outputs: name to any JSON value; its strings are templates over all steps.
         output_dir: the folder inside outputs/ that all files of steps go to; empty for
@@ -222,6 +223,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     output_dir: str = ""
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
+    record: Literal["full", "hashes"] = "full"
     limits: SpecLimits = SpecLimits()
     inputs: dict[str, Input] = {}
     steps: dict[str, Step] = {}

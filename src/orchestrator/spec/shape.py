@@ -49,6 +49,7 @@ TOP = {
     "outputs": MAP,
     "cache": Field("boolean or map"),
     "secrets": Field("texts"),
+    "record": TEXT,
 }
 STEP = {
     "llm": MAP,

@@ -11,7 +11,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import msgspec
@@ -36,15 +36,16 @@ from ..events import (
     LLMRequest,
     LLMResponse,
 )
+from ..folder import RunFolder
 from ..instances import base_of
 from ..masking import NOTHING, Masker
 from ..money import dollars
 from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
 from ..providers.gate import Gates, NotCalled, Passage
-from ..safepath import UnsafePath, components
-from ..secrecy import masked
+from ..secrecy import masked, untold
 from . import structured
+from .answer import output_of, path_of, problem_of, quote_of, save, text_of
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -82,6 +83,7 @@ class LLMStep:
         put_blob: stores a request or response and returns its reference.
         project: the job's, to find the nearest earlier entry.
         prices: what calls cost.
+        discreet: keep no text of a prompt or an answer, not even in an error.
         masker: takes known secrets out of answers and errors: a server may send them back.
         gates: what calls wait at; without them they don't.
         report: told of a step's answer while it comes in.
@@ -97,6 +99,7 @@ class LLMStep:
         *,
         prices: PriceTable | None = None,
         masker: Masker = NOTHING,
+        discreet: bool = False,
         gates: Gates | None = None,
         report: Callable[[str, Progress], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -108,11 +111,18 @@ class LLMStep:
         self._project = project
         self._prices = prices or built_in()
         self._masker = masker
+        self._discreet = discreet
         self._gates = gates or Gates()
         self._report = report
         self._monotonic = monotonic
         self._clock = clock
         self._stamp = Stamper()
+
+    @classmethod
+    def preview(cls, connect: Callable[[str, str], Provider]) -> Self:
+        """Return a kind that can prepare steps and never performs one."""
+        nowhere = Cache(RunFolder(os.devnull, "none"), CacheMode.OFF, lambda _: None)
+        return cls(connect, nowhere, ref_of, "")
 
     def prepare(self, step: Any, scope: Scope) -> Prepared:
         """Render the prompt; the key depends on the whole request that would be sent."""
@@ -124,9 +134,9 @@ class LLMStep:
         for role, source in (("system", llm.system), ("user", llm.prompt)):
             if source:
                 text = templates.render(source, values, place=f"step {scope.step}, {role} prompt")
-                messages.append(Message(role, text if isinstance(text, str) else _text(text)))
+                messages.append(Message(role, text if isinstance(text, str) else text_of(text)))
         options = templates.render_value(llm.options, values)
-        save_as = _path(step.save_as, values, f"steps.{base_of(scope.step)}.save_as")
+        save_as = path_of(step.save_as, values, f"steps.{base_of(scope.step)}.save_as")
         provider = self._connect(llm.provider, llm.base_url)
         request = Request(
             model=llm.model,
@@ -155,16 +165,16 @@ class LLMStep:
         params: _Params = prepared.params
         async with self._cache.turn(params.call.key, attempt.step, params.policy):
             reply = await self._usable(params, attempt)
-        output = _output(reply, params.request)
+        output = output_of(reply, params.request)
         if not params.save_as:
             return Result(output=output)
-        _save(reply.text, attempt.work_dir, params.save_as)
+        save(reply.text, attempt.work_dir, params.save_as)
         return Result(output=output, files=await attempt.publish(attempt.work_dir))
 
     async def _usable(self, params: _Params, attempt: Attempt) -> Reply:
         """Return an answer that fits what the step asks for: the first one, or the second."""
         reply = await self._answer(params, attempt)
-        problem = _problem(reply, params.request)
+        problem = problem_of(reply, params.request)
         if not problem:
             return reply
         if not reply.complete:
@@ -178,7 +188,7 @@ class LLMStep:
             problem=problem,
         )
         reply = await self._call(mending, attempt, None)
-        problem = _problem(reply, params.request)
+        problem = problem_of(reply, params.request)
         if problem:
             raise structured.unfit(reply, problem, again=True)
         return reply
@@ -203,7 +213,11 @@ class LLMStep:
             tokens_out=usage.tokens_out,
             base_url=params.provider.base_url,
             saved_s=entry.duration_s,
-            saved_usd=dollars(self._quote(params, entry.reply).usd),
+            saved_usd=dollars(
+                quote_of(
+                    self._prices, params.provider, params.request, params.model, entry.reply
+                ).usd
+            ),
             simulated=params.provider.simulated,
         )
         await attempt.emit(CacheHit(step=attempt.step, data=hit), wait=False)
@@ -293,7 +307,7 @@ class LLMStep:
     def _clean(self, outcome: Reply | StepError) -> Reply | StepError:
         """Return what came back without secrets, before any of it is stored."""
         if isinstance(outcome, StepError):
-            return masked(outcome, self._masker)
+            return untold(outcome) if self._discreet else masked(outcome, self._masker)
         raw = msgspec.json.encode(outcome) if self._masker else b""
         clean = self._masker.data(raw)
         return outcome if clean == raw else msgspec.json.decode(clean, type=Reply)
@@ -327,7 +341,7 @@ class LLMStep:
         """Make the answer durable, then tell of it."""
         response = msgspec.json.encode(reply)
         async with beside(lambda: self._put_blob(response)):
-            if reply.complete and not _problem(reply, params.request):
+            if reply.complete and not problem_of(reply, params.request):
                 # A better answer is kept as that to the first request: it is asked for again.
                 kept = params.mends or params
                 entry = self._entry(kept, attempt, reply, answered.model, duration_s)
@@ -353,20 +367,7 @@ class LLMStep:
         await attempt.emit(LLMResponse(step=attempt.step, data=done), wait=False)
 
     def _quote(self, params: _Params, reply: Reply) -> Quote:
-        """Return what a reply costs; a model that is only an alias is priced as what answered."""
-        if params.provider.simulated:
-            return Quote()
-        for model in dict.fromkeys((params.model, reply.model)):
-            quote = self._prices.quote(
-                params.provider.name,
-                model,
-                reply.usage,
-                base_url=params.provider.base_url,
-                options=params.request.options,
-            )
-            if quote.usd is not None:
-                return quote
-        return Quote()
+        return quote_of(self._prices, params.provider, params.request, params.model, reply)
 
     def _entry(
         self, params: _Params, attempt: Attempt, reply: Reply, model: str, duration_s: float
@@ -384,41 +385,3 @@ class LLMStep:
             created_at=self._stamp(self._clock()),
             duration_s=duration_s,
         )
-
-
-def _problem(reply: Reply, request: Request) -> str:
-    """Return why an answer is not what the step asks for, or nothing."""
-    return "" if request.schema is None else structured.read(reply.text, request.schema).problem
-
-
-def _output(reply: Reply, request: Request) -> dict[str, Any]:
-    output: dict[str, Any] = {"text": reply.text}
-    if request.schema is not None:
-        output["data"] = structured.read(reply.text, request.schema).value
-    if not reply.complete:
-        output["stop_reason"] = reply.stop_reason
-    return output
-
-
-def _path(source: str, values: dict[str, Any], place: str) -> str:
-    """Return where the answer is published, rendered and found to be inside outputs/."""
-    path = templates.render_text(source, values, place=place)
-    if path != source:
-        try:
-            components(path)
-        except UnsafePath as error:
-            message = f"`{path[:200]}` must be a path inside outputs/: {error.reason}"
-            raise StepError(message, kind=FailureKind.TEMPLATE, place=place) from error
-    return path
-
-
-def _save(text: str, folder: str, save_as: str) -> None:
-    """Write an answer as a text file, which ends with a newline."""
-    path = os.path.join(folder, *components(save_as))
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
-        file.write(text if text.endswith("\n") else text + "\n")
-
-
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

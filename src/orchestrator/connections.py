@@ -1,0 +1,62 @@
+"""The providers that a job calls, each connected once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .cachepolicy import DEFAULT
+from .spec.model import Spec
+
+if TYPE_CHECKING:
+    from .cache import Cache
+    from .providers.base import Provider
+
+
+class Connections:
+    """Connects providers by name and base URL.
+
+    Args:
+        environ: has addresses and keys.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._open: dict[tuple[str, str], Provider] = {}
+
+    def connect(self, name: str, base_url: str) -> Provider:
+        """Return the provider; nothing is called yet."""
+        from .providers import connect
+
+        key = (name, base_url)
+        if key not in self._open:
+            self._open[key] = connect(name, base_url=base_url or None, environ=self._environ)
+        return self._open[key]
+
+    def check(self, spec: Spec, calls: set[str]) -> None:
+        """Raise ConfigError for what is known to be missing before the steps `calls` run."""
+        from .providers import check_model
+
+        for name, step in spec.steps.items():
+            if step.llm is not None:
+                check_model(step.llm.provider, step.llm.model)
+                provider = self.connect(step.llm.provider, step.llm.base_url)
+                if name in calls:
+                    provider.check()
+
+    def warm(self, spec: Spec, cache: Cache) -> None:
+        """Load the client of each provider that is about to be called, before the clock starts.
+
+        A job that is answered from the cache never loads one.
+        """
+        for step in spec.steps.values():
+            if step.llm is not None and cache.expects_call(step.name, step.cache or DEFAULT):
+                self.connect(step.llm.provider, step.llm.base_url).warm()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        with anyio.CancelScope(shield=True):
+            for provider in self._open.values():
+                await provider.aclose()
