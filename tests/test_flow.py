@@ -1,8 +1,10 @@
 """Conditions, failures, limits and interruptions, with real steps, through `orch`."""
 
+import signal
+
 import pytest
 
-from userkit import User, events, outputs, types
+from userkit import User, ended, events, outputs, types, until
 
 
 @pytest.fixture
@@ -255,6 +257,96 @@ def test_when_the_jobs_time_is_over_what_runs_is_ended_and_what_is_final_still_c
     assert [e["step"] for e in events(job, "step.succeeded")] == ["free", "clean"]
     (end,) = events(job, "job.failed")
     assert end["data"]["reason"] == "timeout_s: 0.3 is over"
+
+
+# --- interruptions --------------------------------------------------------------------------------
+
+ONCE = """
+    project: once
+    steps:
+      pay:
+        run: 'echo paid >> ledger; test -e gate || { touch running; sleep 60; }; echo done'
+        effects: once
+      thank: {needs: pay, run: "echo thanks"}
+"""
+
+
+@pytest.fixture
+def killed(user):
+    """A job that was killed in a step whose effects must not happen twice."""
+    user.write("job.yaml", ONCE)
+    process = user.start("run", "job.yaml")
+    until((user.home / "running").exists, "the step runs", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (user.home / "gate").touch()
+    return user
+
+
+def test_a_killed_step_whose_effects_must_not_happen_twice_stops_and_asks(killed):
+    done = killed.orch("run", "job.yaml", "--resume", code=1)
+    name = killed.job().name
+    assert (killed.home / "ledger").read_text() == "paid\n"
+    assert "step pay failed (interrupted): attempt 1 was cut off and may have done" in done.err
+    assert f"orch resume {name} --on-interrupted rerun, skip or fail" in done.err
+    killed.orch("resume", "latest", code=1)  # it goes on asking
+    assert (killed.home / "ledger").read_text() == "paid\n"
+    first = events(killed.job(), "step.started", "pay")[0]["data"]["idempotency_key"]
+    assert first in killed.orch("show", "latest", "pay", "--json").out
+
+
+def test_it_is_run_again_when_told_to(killed):
+    killed.orch("run", "job.yaml", "--resume", "--on-interrupted", "rerun")
+    assert (killed.home / "ledger").read_text() == "paid\npaid\n"
+    keys = [e["data"]["idempotency_key"] for e in events(killed.job(), "step.started", "pay")]
+    assert len(set(keys)) == 1
+    assert types(killed.job())[-1] == "job.succeeded"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("skip", 0), ("fail", 1)])
+def test_it_is_skipped_or_failed_when_told_to(killed, answer, code):
+    killed.orch("resume", "latest", "--on-interrupted", answer, code=code)
+    assert (killed.home / "ledger").read_text() == "paid\n"
+    why = skips(killed.job())
+    if answer == "skip":
+        assert "attempt 1 was cut off, and is not made again" in why["pay"]
+        assert why["thank"] == "it needs pay, which was skipped"
+    else:
+        assert why == {"thank": "it needs pay, which failed"}
+
+
+def test_a_step_that_kills_its_process_each_time_is_given_up(user):
+    user.write(
+        "job.yaml",
+        """
+        project: killer
+        steps:
+          bomb: {run: "kill -9 $ORCH_TEST_PARENT; sleep 60", max_recoveries: 1}
+        """.replace("$ORCH_TEST_PARENT", "$PPID"),
+    )
+    user.write("job.yaml", user.home.joinpath("job.yaml").read_text())
+    for _ in range(2):
+        assert ended(user.start("run", "job.yaml", "--resume")).code == -signal.SIGKILL
+    done = user.orch("run", "job.yaml", "--resume", code=1)
+    assert "its process has ended 2 times in a row while it ran" in done.err
+    assert "--on-interrupted rerun tries it once more" in done.err
+    assert len(events(user.job(), "step.started")) == 2
+    assert ended(user.start("resume", "latest", "--on-interrupted", "rerun")).code == -9
+
+
+def test_a_result_whose_file_was_changed_is_invalid_and_made_again(user):
+    user.write(
+        "job.yaml",
+        "{project: p, steps: {a: {run: 'echo new > $ORCH_OUTPUTS/a.txt'}, "
+        "b: {needs: a, run: echo}}}",
+    )
+    user.orch("run", "job.yaml")
+    (user.job() / "outputs" / "a.txt").write_text("edited")
+    user.orch("run", "job.yaml", "--resume")
+    (note,) = events(user.job(), "step.invalidated")
+    assert (note["step"], note["data"]["reason"]) == ("a", "outputs/a.txt has changed")
+    assert outputs(user.job()) == {"a.txt": "new\n"}
+    assert ran(user.job()) == ["a", "b", "a"]
 
 
 # --- with items ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from . import events as ev
 from .blobs import BlobStore
@@ -19,6 +19,7 @@ from .ids import check_name
 from .journal import Journal
 from .keys import encode_output
 from .plan import Policy
+from .recovery import MAX_RECOVERIES, Effects, Recovery
 from .retry import NO_RETRY, RetryPolicy
 from .runner import Runner
 from .start import as_written
@@ -38,6 +39,9 @@ class DAGNode:
         timeout_s: limit of one attempt.
         retry: how it is tried again; not at all by default. One that names no kinds in `on`
             retries exceptions too.
+        effects: `once` for what must not happen twice: a run that resumes then asks what to do
+            with an attempt that was cut off (`on_interrupted`).
+        max_recoveries: how often in a row it is tried again after its process has ended.
     """
 
     id: str
@@ -46,6 +50,8 @@ class DAGNode:
     key: Any = None
     timeout_s: float | None = None
     retry: RetryPolicy = NO_RETRY
+    effects: Effects = "idempotent"
+    max_recoveries: int = MAX_RECOVERIES
 
 
 class DAG:
@@ -79,6 +85,7 @@ async def run_dag(
     resume: bool = False,
     *,
     keep_going: bool = False,
+    on_interrupted: Literal["", "rerun", "skip", "fail"] = "",
 ) -> dict[str, StepResult]:
     """Run the steps, each as soon as what it needs has succeeded, and return their results.
 
@@ -96,6 +103,8 @@ async def run_dag(
         resume: read the log that `events` writes, and run only what has not succeeded yet or
             has changed: its source, its `key`, or an output that it needs.
         keep_going: go on with what does not depend on a failed step.
+        on_interrupted: what to do with steps with `effects="once"` that were cut off: `rerun`,
+            `skip` or `fail`; without it they fail with the question.
 
     Raises:
         UsageError, GraphError: a bad id, an unknown need, a cycle; nothing has run.
@@ -113,7 +122,7 @@ async def run_dag(
     started = ev.Started(project=job_id, steps=steps, concurrency=concurrency, timeout_s=timeout_s)
     emitter = events if isinstance(events, EventEmitter) else EventEmitter(events)
     ours = not emitter.is_open
-    policy = Policy(concurrency=concurrency, keep_going=keep_going)
+    policy = Policy(concurrency=concurrency, keep_going=keep_going, on_interrupted=on_interrupted)
     try:
         return await _run(nodes, job_id, context, emitter, policy, started, resume=resume)
     finally:
@@ -176,6 +185,7 @@ def _node(node: DAGNode) -> Node:
         key=node.key,
         timeout_s=node.timeout_s,
         retry=node.retry,
+        recovery=Recovery(once=node.effects == "once", max_recoveries=node.max_recoveries),
     )
 
 

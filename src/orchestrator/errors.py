@@ -78,6 +78,7 @@ class FailureKind(enum.StrEnum):
     CACHE_MISS = "cache_miss"  # --cache-only
     ITEMS = "items"  # more instances of a group failed than it bears
     REJECTED = "rejected"  # a person said no
+    INTERRUPTED = "interrupted"  # an attempt was cut off, and another one is not made
 
 
 class OrchestratorError(Exception):

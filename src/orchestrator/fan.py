@@ -44,6 +44,8 @@ def anew(earlier: StepState | None) -> StepState:
     return StepState(
         attempt=earlier.attempt,
         interrupted=earlier.interrupted,
+        cut=earlier.cut,
+        crashes=earlier.crashes,
         work_s=earlier.work_s,
         kind=earlier.kind,
     )

@@ -19,6 +19,7 @@ from .events import FileRef
 from .fence import Fence
 from .filestore import FileStore
 from .outputs import Outputs
+from .recovery import ANY, Recovery
 from .retry import RetryPolicy, own_code
 from .state import JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result
@@ -36,6 +37,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: Any
     timeout_s: float | None
     retry: RetryPolicy
+    recovery: Recovery = ANY
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,14 @@ class FunctionWork:
     def unwanted(self, name: str, state: JobState) -> str:  # noqa: ARG002 - Work's
         """Return nothing: a function has no condition."""
         return ""
+
+    def recovery(self, name: str) -> Recovery:
+        """Return what the node says of its cut-off attempts."""
+        return self._nodes[name].recovery
+
+    def answered(self, name: str, prepared: Prepared) -> bool:  # noqa: ARG002 - Work's
+        """Return False: nothing keeps a function's answer but its step."""
+        return False
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return what an attempt may touch; a function gets none of it but by its context."""

@@ -41,11 +41,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         concurrency: how many steps run at once.
         keep_going: whether to go on after a failure with what does not need the failed step.
+        on_interrupted: what the user says of steps with `effects: once` that were cut off:
+            `rerun`, `skip` or `fail`; empty for nothing.
         over: why nothing more is begun but what runs regardless; empty while it is.
     """
 
     concurrency: int = 4
     keep_going: bool = False
+    on_interrupted: str = ""
     over: str = ""
 
 

@@ -28,6 +28,8 @@ RETRIED: dict[FailureKind, bool] = {
     FailureKind.OUTPUT: False,
     # Somebody wanted the end.
     FailureKind.CANCELLED: False,
+    FailureKind.INTERRUPTED: False,
+    FailureKind.REJECTED: False,
     # The user's own code and the model's own words: another try only where a spec asks for it.
     FailureKind.INVALID_OUTPUT: False,
     FailureKind.EXIT: False,

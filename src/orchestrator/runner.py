@@ -28,6 +28,7 @@ from .instances import base_of, instance
 from .journal import Journal
 from .keys import encode_output, part_hashes, step_key
 from .plan import Plan, Policy, closing, decide, not_run, opening, reusable, why_stopped
+from .recovery import in_doubt, recover
 from .state import DONE, JobState, JobStatus, StepState, StepStatus
 from .steps.base import Emit, Prepared, Result
 from .work import Fans, Work
@@ -284,6 +285,8 @@ class Runner:
         if prepared.asks is not None:
             self._ask_person(name, key, prepared)
             return None
+        if step.cut and not self._recovers(name, step, prepared):
+            return None
         number = step.attempt + 1
         # An attempt that was cut off may have reached the other side: the next one carries the
         # same idempotency key. One that failed gets a new one.
@@ -324,6 +327,16 @@ class Runner:
         if condition:
             self._journal.stage(_unwanted(name, condition))
         return not condition
+
+    def _recovers(self, name: str, step: StepState, prepared: Prepared) -> bool:
+        """Return whether a step is tried (again), or stage what becomes of it instead."""
+        if not in_doubt(step) or self._work.answered(name, prepared):
+            return True
+        rule, said = self._work.recovery(name), self._policy.on_interrupted
+        event = recover(self._journal.state.job_id, name, step, rule, said)
+        if event is not None:
+            self._journal.stage(event)
+        return event is None
 
     def _fan(self, name: str) -> None:
         """Stage a group's expansion, or its result once all its instances have settled."""

@@ -27,12 +27,13 @@ from .instances import base_of, instance, item_of
 from .keys import step_key
 from .outputs import Outputs
 from .publish import publish_folder
+from .recovery import Recovery
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .secrecy import Secrets, masked
 from .spec.model import Spec, Step
 from .state import DONE, SETTLED, JobState, Success
 from .stepcache import StepCache
-from .steps.base import Attempt, Emit, Prepared, Result, Scope, StepKind
+from .steps.base import Answers, Attempt, Emit, Prepared, Result, Scope, StepKind
 from .templates import condition
 from .work import Expansion
 
@@ -249,9 +250,25 @@ class SpecWork:
             return self._outputs.hold(encoded)
         return self._outputs.keep(result.output, encoded)
 
+    def recovery(self, name: str) -> Recovery:
+        """Return what the step says of its cut-off attempts."""
+        step = self._step(name)
+        return Recovery(
+            once=step.effects == "once",
+            on_interrupted=step.on_interrupted,
+            max_recoveries=step.max_recoveries,
+        )
+
+    def answered(self, name: str, prepared: Prepared) -> bool:
+        """Tell whether the cache has what an llm step asks for."""
+        kind = self._kinds[self._step(name).kind]
+        return isinstance(kind, Answers) and kind.answered(name, prepared)
+
     def retry(self, name: str) -> RetryPolicy:
         """Return how the step is retried."""
         step = self._step(name)
+        if step.retry is None and step.effects == "once":
+            return NO_RETRY
         if step.retry is not None:
             return step.retry if step.kind == "llm" else own_code(step.retry)
         return LLM_RETRY if step.kind == "llm" else NO_RETRY

@@ -313,6 +313,8 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> Non
         wait_no_more(state, name)
     already = step.status in SETTLED
     step.status, step.fault = StepStatus.FAILED, data
+    if data.kind != FailureKind.INTERRUPTED:
+        step.crashes = 0
     _worked(state, step, data.duration_s, ts)
     decl = state.graph.steps.get(name) or state.graph.steps.get(base_of(name))
     borne = decl is not None and decl.continue_on_error
@@ -332,13 +334,13 @@ def _step_failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> Non
 def _step_retrying(state: JobState, name: str, data: ev.StepFault, ts: str, at_s: float) -> None:
     step = state.step(name)
     state.running.pop(name, None)
-    step.status, step.fault = StepStatus.WAITING, data
+    step.status, step.fault, step.crashes = StepStatus.WAITING, data, 0
     _worked(state, step, data.duration_s, ts)
     heapq.heappush(state.retries, (at_s + (data.retry_in_s or 0.0), name))
 
 
 def _step_interrupted(state: JobState, name: str) -> None:
-    state.cut_off.pop(name, None)
+    crashed = state.cut_off.pop(name, None) is not None
     state.running.pop(name, None)
     # An instance is no step of this leg before its group is expanded, nor is a step that left
     # the spec.
@@ -346,6 +348,8 @@ def _step_interrupted(state: JobState, name: str) -> None:
     if step is None:
         return
     step.interrupted += 1
+    step.cut = step.attempt
+    step.crashes += crashed
     if step.status is StepStatus.RUNNING:
         step.status = StepStatus.INTERRUPTED
 
@@ -432,6 +436,8 @@ def _done(state: JobState, name: str, status: StepStatus, success: Success) -> N
     state.asking.pop(name, None)
     already = step.status in SETTLED
     step.status, step.success, step.fault = status, success, None
+    if step.crashes:
+        step.crashes = 0
     for file in success.files:
         state.files[file.path] = file
         state.published[file.path] = name

@@ -70,6 +70,8 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
         lacking: needs that have settled without a result, so that it can't run as it stands.
         interrupted: attempts that were cut off, over all legs.
         asked: what somebody is asked to approve, or has been.
+        cut: the number of the last attempt that was cut off.
+        crashes: attempts in a row that ended with their process.
         because: of a step that was skipped: the step that it all began with.
     """
 
@@ -79,6 +81,8 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
     unmet: int = 0
     lacking: int = 0
     interrupted: int = 0
+    cut: int = 0
+    crashes: int = 0
     success: Success | None = None
     fault: ev.StepFault | None = None
     reason: str = ""

@@ -59,6 +59,8 @@ class Options:
         refresh: steps that ask again, whatever the cache has.
         prices: a file of prices that goes before what ships, and before ORCH_PRICES.
         keep_going: go on with what does not depend on a failed step.
+        on_interrupted: `rerun`, `skip` or `fail`: what to do with steps with `effects: once`
+            whose last attempt was cut off.
         listen: told of every event once it is durable.
         progress: told of a step's answer from a model while it comes in; it is not recorded.
         opened: told the job's folder and earlier state before anything is recorded.
@@ -77,6 +79,7 @@ class Options:
     refresh: tuple[str, ...] = ()
     prices: str = ""
     keep_going: bool = False
+    on_interrupted: str = ""
     listen: Listen | None = None
     progress: Callable[[str, Progress], None] | None = None
     opened: Callable[[RunFolder, JobState], None] | None = None
@@ -189,7 +192,11 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             runner = Runner(
                 journal,
                 work,
-                Policy(concurrency=spec.concurrency, keep_going=options.keep_going),
+                Policy(
+                    concurrency=spec.concurrency,
+                    keep_going=options.keep_going,
+                    on_interrupted=options.on_interrupted,
+                ),
                 timeout_s=spec.timeout_s,
                 fans=work,
             )

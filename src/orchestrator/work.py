@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from .recovery import Recovery
 from .retry import RetryPolicy
 from .state import JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result
@@ -59,6 +60,14 @@ class Work(Protocol):
         Raises:
             StepError: it can't be told.
         """
+        ...
+
+    def recovery(self, name: str) -> Recovery:
+        """Return what the step says of its cut-off attempts."""
+        ...
+
+    def answered(self, name: str, prepared: Prepared) -> bool:
+        """Tell whether another attempt would find its answer there, and have no effect."""
         ...
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:

@@ -13,6 +13,7 @@ from orchestrator.errors import StepError
 from orchestrator.journal import Journal, line_fields
 from orchestrator.outputs import Outputs
 from orchestrator.plan import Policy
+from orchestrator.recovery import Recovery
 from orchestrator.retry import NO_RETRY
 from orchestrator.runner import Runner
 from orchestrator.state import JobState, evolve
@@ -80,14 +81,17 @@ class Script:
     """Steps that do what they are told: a function of the attempt, for each step and try."""
 
     def __init__(
-        self, acts=None, *, timeouts=None, retries=None, parts=None, abandons=False, conditions=None
+        self, acts=None, *, timeouts=None, retries=None, parts=None, abandons=False, **more
     ):
         self.acts = acts or {}
         self.timeouts = timeouts or {}
         self.retries = retries or {}
         self.parts = parts or {}
         self.abandons = abandons
-        self.conditions = conditions or {}
+        self.conditions = more.pop("conditions", {})
+        self.recoveries = more.pop("recoveries", {})
+        self.answers = more.pop("answers", ())
+        assert not more
         self.calls = Counter()
         self.attempts = []
         self.began_at = {}
@@ -107,6 +111,12 @@ class Script:
     def unwanted(self, name, state):
         said = self.conditions.get(name, "")
         return said(state) if callable(said) else said
+
+    def recovery(self, name):
+        return self.recoveries.get(name, Recovery())
+
+    def answered(self, name, prepared):
+        return name in self.answers
 
     def attempt(self, name, number, idempotency_key, emit):
         return Attempt(
@@ -180,7 +190,11 @@ class Rig:
         self.steps = steps
         self.script = script or Script()
         self.log = log or TestLog()
-        self.policy = Policy(concurrency=concurrency, keep_going=options.pop("keep_going", False))
+        self.policy = Policy(
+            concurrency=concurrency,
+            keep_going=options.pop("keep_going", False),
+            on_interrupted=options.pop("on_interrupted", ""),
+        )
         self.timeout_s = options.pop("timeout_s", None)
         self.meanwhile = options.pop("meanwhile", None)
         self.clocks = {"monotonic": anyio.current_time, "clock": lambda: 0}

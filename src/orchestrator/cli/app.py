@@ -40,6 +40,20 @@ class Format(enum.StrEnum):
     MARKDOWN = "markdown"
 
 
+class OnInterrupted(enum.StrEnum):
+    """What becomes of a step whose effects must not happen twice, when it was cut off."""
+
+    RERUN = "rerun"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+Interrupted = Annotated[
+    OnInterrupted | None,
+    typer.Option(
+        "--on-interrupted", help="What to do with a cut-off step that says effects: once."
+    ),
+]
 RunsDir = Annotated[
     str, typer.Option("--runs-dir", envvar="ORCH_RUNS_DIR", help="Where the run folders are.")
 ]
@@ -83,6 +97,7 @@ def run(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
+    on_interrupted: Interrupted = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither read nor write the cache.")
     ] = False,
@@ -138,6 +153,7 @@ def run(
         model=model or None,
         inputs=inputs,
         keep_going=keep_going,
+        on_interrupted=on_interrupted.value if on_interrupted else "",
         cache=command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only),
         refresh=command.refreshed(checked, refresh_step or [], plain=not (no_cache or cache_only)),
         prices=prices,
@@ -151,6 +167,7 @@ def resume(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
+    on_interrupted: Interrupted = None,
     prices: Prices = "",
     display: Annotated[
         Display | None,
@@ -174,6 +191,7 @@ def resume(
             display=display.value if display else "",
             as_json=as_json,
             keep_going=keep_going,
+            on_interrupted=on_interrupted.value if on_interrupted else "",
             prices=prices,
         )
     )

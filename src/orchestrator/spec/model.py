@@ -10,6 +10,7 @@ from ..cachepolicy import CachePolicy
 from ..errors import UsageError
 from ..events import StepDecl
 from ..providers.limits import ProviderLimits
+from ..recovery import MAX_RECOVERIES, Effects, Then
 from ..retry import RetryPolicy
 from ..templates.condition import regardless
 
@@ -98,6 +99,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if_: a condition as a template (see `templates.condition`), or empty.
         continue_on_error: its failure does not fail the job, and what needs it goes on.
         finally_: it comes last, whatever happened.
+        effects: `once` for what must not happen twice.
+        on_interrupted: what becomes of such a step when an attempt was cut off.
+        max_recoveries: how often in a row it is tried again after its process has ended.
     """
 
     name: str
@@ -124,6 +128,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     if_: str = msgspec.field(default="", name="if")
     continue_on_error: bool = False
     finally_: bool = msgspec.field(default=False, name="finally")
+    effects: Effects = "idempotent"
+    on_interrupted: Then = "ask"
+    max_recoveries: int = MAX_RECOVERIES
     description: str = ""
 
     @property

@@ -75,6 +75,9 @@ STEP = {
     "if": Field("condition"),
     "continue_on_error": Field("boolean"),
     "finally": Field("boolean"),
+    "effects": TEXT,
+    "on_interrupted": TEXT,
+    "max_recoveries": Field("integer", 0, 1000),
     "description": TEXT,
 }
 LLM = {
@@ -128,15 +131,11 @@ RETRY_ON = tuple(
         FailureKind.CACHE_MISS,
         FailureKind.ITEMS,
         FailureKind.REJECTED,
+        FailureKind.INTERRUPTED,
     )
 )
 
-LATER = frozenset(
-    (
-        "workflow",
-        "effects",
-    )
-)
+LATER = frozenset(("workflow",))
 """Keys of the format that this version can't run yet."""
 
 _MEANT = {
@@ -173,7 +172,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("prompt", "system"), "llm"),
     **dict.fromkeys(("max_attempts", "backoff"), "retry"),
     **dict.fromkeys(("ttl_s", "ttl", "scope"), "cache"),
-    **dict.fromkeys(("if", "finally", "continue_on_error"), "steps"),
+    **dict.fromkeys(("if", "finally", "continue_on_error", "effects"), "steps"),
 }
 """Keys that belong one map further in."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from ..errors import ConfigError
 from ..providers import NAMES, check_model
+from ..recovery import Effects, Then
 from ..retry import RetryPolicy
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
@@ -104,6 +105,7 @@ class StepCheck:
         if "env" in step:
             step["env"] = check_env(doc, (*path, "env"), step["env"])
         check_each(doc, path, step)
+        self._effects(path, step)
         if "if" in step:
             step["if"] = self._condition((*path, "if"), step["if"])
         if "secrets" in step:
@@ -261,6 +263,19 @@ class StepCheck:
             message = f"`{path}` must be a path inside outputs/: {error.reason}"
             self.doc.problem("ORC121", message, self.doc.at(where), error.hint)
         return whole
+
+    def _effects(self, path: Path, step: dict[str, Any]) -> None:
+        for key, kind in (("effects", Effects), ("on_interrupted", Then)):
+            known = get_args(kind)
+            if key in step and step[key] not in known:
+                hint = did_you_mean(step[key], known) or f"known are {', '.join(known)}"
+                message = f"`{key}` can't be `{step[key]}`"
+                self.doc.problem("ORC116", message, self.doc.at((*path, key)), hint)
+                del step[key]
+        if "on_interrupted" in step and step.get("effects") != "once":
+            span = self.doc.at_key((*path, "on_interrupted"))
+            message = "`on_interrupted` means nothing without `effects: once`"
+            self.doc.problem("ORC118", message, span, "add `effects: once`")
 
     def _condition(self, where: Path, said: str | bool) -> str:
         source = condition.source_of(said)

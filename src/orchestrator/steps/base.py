@@ -9,7 +9,7 @@ and without any effect), so that its key is known before anything is done; then 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -109,6 +109,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     emit: Emit
     publish: Callable[[str], Awaitable[tuple[FileRef, ...]]]
     masker: Masker = NOTHING
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A kind of step that may have the answer to what an attempt would ask."""
+
+    def answered(self, step: str, prepared: Prepared) -> bool:
+        """Tell whether an attempt would have no effect: what it asks for is there."""
+        ...
 
 
 class StepKind(Protocol):

@@ -160,6 +160,11 @@ class LLMStep:
             ),
         )
 
+    def answered(self, step: str, prepared: Prepared) -> bool:
+        """Tell whether the answer is in the cache."""
+        params: _Params = prepared.params
+        return self._cache.look(params.call.key, step, params.policy).entry is not None
+
     async def perform(self, prepared: Prepared, attempt: Attempt) -> Result:
         """Take the answer from the cache, or call the model."""
         params: _Params = prepared.params
