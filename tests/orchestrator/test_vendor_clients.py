@@ -11,6 +11,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 ASK = [{"role": "user", "content": "Name three rivers"}]
+# Each client has its own way to say it, with its own HTTP library below.
+CUT = "closed connection|incomplete|[Cc]onnection error"
 WHY = "the vendor's client is a development dependency: pip install -e '.[dev]'"
 
 
@@ -91,6 +93,30 @@ def test_openai_s_client_reads_errors_and_models(server, openai_client):
     assert [model.id for model in openai_client.models.list()] == ["test-model", "test-model-large"]
 
 
+def test_openai_s_client_reads_a_broken_stream(server, openai_client):
+    openai = pytest.importorskip("openai", reason=WHY)
+
+    def read():
+        return list(
+            openai_client.chat.completions.create(model="test-model", messages=ASK, stream=True)
+        )
+
+    server.fail(kind="error_event", code="server_error")
+    with pytest.raises(openai.APIError, match="an error was asked for"):
+        read()
+    server.fail(kind="cut")
+    with pytest.raises(Exception, match=CUT):
+        read()
+
+
+def test_openai_s_client_reads_the_wait_that_is_asked_for(server, openai_client):
+    openai = pytest.importorskip("openai", reason=WHY)
+    server.fail(status=429, headers={"retry-after": "3"})
+    with pytest.raises(openai.RateLimitError) as caught:
+        openai_client.chat.completions.create(model="test-model", messages=ASK)
+    assert caught.value.response.headers["retry-after"] == "3"
+
+
 def test_anthropic_s_client_reads_an_answer(anthropic_client):
     done = anthropic_client.messages.create(model="test-model", messages=ASK, max_tokens=100)
     assert done.content[0].text.startswith("Answer to: Name three rivers")
@@ -134,6 +160,22 @@ def test_anthropic_s_client_reads_errors_and_models(server, anthropic_client):
     assert listed == ["test-model", "test-model-large"]
 
 
+def test_anthropic_s_client_reads_a_broken_stream(server, anthropic_client):
+    anthropic = pytest.importorskip("anthropic", reason=WHY)
+
+    def read():
+        asked = {"model": "test-model", "messages": ASK, "max_tokens": 100}
+        with anthropic_client.messages.stream(**asked) as stream:
+            return list(stream.text_stream)
+
+    server.fail(kind="error_event", code="overloaded_error")
+    with pytest.raises(anthropic.APIStatusError, match="an error was asked for"):
+        read()
+    server.fail(kind="cut")
+    with pytest.raises(Exception, match=CUT):
+        read()
+
+
 def test_ollama_s_client_reads_an_answer(ollama_client):
     done = ollama_client.chat(model="test-model", messages=ASK)
     assert done.message.content.startswith("Answer to: Name three rivers")
@@ -163,3 +205,17 @@ def test_ollama_s_client_reads_errors_and_models(server, ollama_client):
         ollama_client.chat(model="x", messages=ASK)
     assert caught.value.status_code == 404
     assert ollama_client.list().models[0].model == "test-model:latest"
+
+
+def test_ollama_s_client_reads_a_broken_stream(server, ollama_client):
+    ollama = pytest.importorskip("ollama", reason=WHY)
+
+    def read():
+        return list(ollama_client.chat(model="test-model", messages=ASK, stream=True))
+
+    server.fail(kind="error_event")
+    with pytest.raises(ollama.ResponseError, match="an error was asked for"):
+        read()
+    server.fail(kind="cut")
+    with pytest.raises(Exception, match=CUT):
+        read()

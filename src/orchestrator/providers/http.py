@@ -287,6 +287,7 @@ def translate(error: Exception) -> StepError:
         return StepError(
             f"the connection broke before the answer was complete ({cause})",
             kind=FailureKind.NETWORK,
+            hint="nothing of it is kept; if it happens again, see the server's own log",
         )
     return StepError(f"the answer can't be read ({cause})", kind=FailureKind.PROVIDER)
 
