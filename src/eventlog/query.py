@@ -30,6 +30,13 @@ View = tuple[str, str]
 Params = Mapping[str, Any] | Sequence[Any]
 
 _VIEW_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_WORD = re.compile(r"[a-z][a-z0-9_]*")
+_ABOUT_ALL = {
+    *("show", "describe", "summarize", "information_schema", "pg_catalog"),
+    *("duckdb_columns", "duckdb_tables", "duckdb_views", "sqlite_master", "pragma_show"),
+}
+"""Words of statements that may ask which views there are."""
+
 _COLUMNS = """
 select table_name as "table", column_name as "column", data_type as type
 from duckdb_columns() where schema_name = 'main' and not internal
@@ -60,7 +67,8 @@ class Database:
 
     Args:
         logs: paths of logs, or of folders in which each `events.jsonl` is one; or LogRefs.
-        views: created in this order.
+        views: name and SQL of each; one may read those before it. They are made when a
+            statement speaks of them.
         limits: what each statement may use.
         kept: where what was read is kept for the next time; None reads everything again.
         hot: fields of `data` that are columns of `events`, with their SQL types.
@@ -68,7 +76,7 @@ class Database:
 
     Raises:
         LogNotFound: there is nothing at a path.
-        QueryError: the events don't fit, or a view is wrong.
+        QueryError: the events don't fit.
     """
 
     def __init__(
@@ -82,13 +90,15 @@ class Database:
         own: bool = False,
     ) -> None:
         self._limits = limits
+        self._views = list(views)
+        for name, _ in self._views:
+            if not _VIEW_NAME.fullmatch(name):
+                raise QueryError(f"{name!r} can't be a view's name")
         self._con = jail.connect(limits)
         self._stock = Stock(self._con, kept, hot or {})
         try:
             self._stock.load(_refs(logs))
             show(self._con, self._stock, own=own)
-            for name, sql in views:
-                self._view(name, sql)
             jail.lock(self._con, self._stock.paths)
         except BaseException:
             self._stock.close()
@@ -116,6 +126,7 @@ class Database:
         Raises:
             QueryError: it is refused, wrong, or over a limit.
         """
+        self._make_views(sql)
         result = jail.run(self._con, sql, params, self._limits)
         return Answer(result.columns, result.types, result.rows, *self.rejected)
 
@@ -125,10 +136,12 @@ class Database:
         Raises:
             QueryError: it is refused, wrong, or over a limit.
         """
+        self._make_views(sql)
         return jail.parquet(self._con, sql, self._stock.outgoing, params, self._limits)
 
     def schema(self) -> Result:
         """Return a row of table, column and type for each column."""
+        self._make_views("show")
         return jail.run(self._con, _COLUMNS, None, self._limits)
 
     def keep(self) -> str:
@@ -152,15 +165,23 @@ class Database:
     ) -> None:
         self.close()
 
-    def _view(self, name: str, sql: str) -> None:
+    def _make_views(self, sql: str) -> None:
+        """Make the views that a statement speaks of: each costs as much as a small query."""
         import duckdb
 
-        if not _VIEW_NAME.fullmatch(name):
-            raise QueryError(f"{name!r} can't be a view's name")
-        try:
-            self._con.execute(f'create view "{name}" as\n{sql.strip().rstrip(";")}')
-        except duckdb.Error as error:
-            raise QueryError(f"the view {name} is wrong: {error}") from error
+        words = set(_WORD.findall(sql.lower()))
+        everything = not words.isdisjoint(_ABOUT_ALL)
+        wanted: list[View] = []
+        for name, text in reversed(self._views):
+            if everything or name in words:
+                wanted.append((name, text))
+                words.update(_WORD.findall(text.lower()))
+        for name, text in reversed(wanted):
+            try:
+                self._con.execute(f'create view "{name}" as\n{text.strip().rstrip(";")}')
+            except duckdb.Error as error:
+                raise QueryError(f"the view {name} is wrong: {error}") from error
+        self._views = [view for view in self._views if view not in wanted]
 
 
 def query(

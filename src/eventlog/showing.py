@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 BASE = ("job_id", "seq", "ts", "level", "type", "step", "item", "data")
 _MAX_OWN = 200
-_TYPES = {
-    "BOOLEAN": "BOOLEAN",
-    "UBIGINT": "BIGINT",
-    "BIGINT": "BIGINT",
-    "DOUBLE": "DOUBLE",
-    "VARCHAR": "VARCHAR",
-}
+_WHOLE = {"UBIGINT", "BIGINT"}
 
 
 def show(con: duckdb.DuckDBPyConnection, stock: Stock, *, own: bool) -> None:
@@ -80,7 +74,7 @@ def _own(con: duckdb.DuckDBPyConnection, taken: set[str]) -> str:
         if name.lower() not in seen and name and "\0" not in name and len(names) < _MAX_OWN:
             seen.add(name.lower())
             kinds = {fields[name] for fields in (top, data) if name in fields} - {"NULL"}
-            names[name] = _TYPES.get(kinds.pop(), "JSON") if len(kinds) == 1 else "JSON"
+            names[name] = _type(kinds)
     columns = []
     for name, kind in names.items():
         path = "'$.\"" + name.replace('"', '\\"').replace("'", "''") + "\"'"
@@ -89,6 +83,15 @@ def _own(con: duckdb.DuckDBPyConnection, taken: set[str]) -> str:
         column = '"' + name.replace('"', '""') + '"'
         columns.append(f", cast({value} as {kind}) as {column}")
     return "".join(columns)
+
+
+def _type(kinds: set[str]) -> str:
+    """Return the type that values of all these kinds fit in."""
+    if kinds and kinds <= _WHOLE:
+        return "BIGINT"
+    if kinds and kinds <= _WHOLE | {"DOUBLE"}:
+        return "DOUBLE"
+    return kinds.pop() if kinds in ({"BOOLEAN"}, {"VARCHAR"}) else "JSON"
 
 
 def _fields(text: str | None) -> dict[str, str]:

@@ -84,6 +84,84 @@ def test_query_takes_sql_from_stdin_from_a_file_and_with_values(sealed, tmp_path
         assert done.stdout == "n\n2\n"
 
 
+def test_query_takes_any_file_with_an_option(sealed, tmp_path):
+    (tmp_path / "question").write_text("select max(seq) as last from events")
+    done = run("query", "--file", tmp_path / "question", sealed, "--format", "csv")
+    assert done.stdout == "last\n2\n"
+    done = run("query", "--file", tmp_path / "nothing", sealed)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "No such file" in done.stderr
+
+
+def test_a_parquet_file_has_the_rows_and_their_types(sealed, tmp_path):
+    import duckdb
+
+    out = tmp_path / "out.parquet"
+    sql = "select seq, ts, data from events where seq > $least order by seq"
+    done = run("query", sql, sealed, "-p", "least=0", "--format", "parquet", "-o", out)
+    assert (done.exit_code, done.stdout) == (0, "")
+    rows = duckdb.sql(f"select seq, data->>'n', typeof(ts) from '{out}'").fetchall()
+    assert rows == [(1, "1", "TIMESTAMP"), (2, "2", "TIMESTAMP")]
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.parquet"]
+    assert run("stats", sealed, "--format", "parquet").exit_code == 2
+
+
+def test_a_file_that_is_a_device_is_written_and_never_replaced(sealed):
+    before = os.stat(os.devnull)
+    assert run("query", "select 1 as a", sealed, "-o", os.devnull).exit_code == 0
+    assert os.stat(os.devnull).st_ino == before.st_ino
+
+
+def test_every_field_of_a_log_is_a_column(tmp_path):
+    path = tmp_path / "shop.jsonl"
+    with Log(path, fields={"shop": "north"}, clock=lambda: 0) as log:
+        log.append(
+            {"type": "paid", "cents": 250, "by": "card"},
+            {"type": "paid", "cents": 0.5, "data": {"vip": True, "Cents": "clash", "tags": [1]}},
+            {"type": "odd", "data": {"by": 7, "seq": 1}},
+        )
+    sql = 'select shop, cents, "by", vip, tags from events where seq > 0 order by seq'
+    found = json.loads(run("query", sql, path, "--json").stdout)
+    assert [(column["name"], column["type"]) for column in found["columns"]] == [
+        *[("shop", "VARCHAR"), ("cents", "DOUBLE"), ("by", "JSON"), ("vip", "BOOLEAN")],
+        ("tags", "JSON"),
+    ]
+    assert [list(row.values()) for row in found["rows"]] == [
+        ["north", 250.0, "card", None, None],
+        ["north", 0.5, None, True, [1]],
+        ["north", None, 7, None, None],
+    ]
+    schemas = json.loads(run("schema", path, "--json").stdout)["events"]
+    assert schemas["odd"]["properties"]["data"]["properties"]["by"] == {"type": "integer"}
+
+
+def test_an_index_is_kept_beside_large_logs_unless_that_is_not_wanted(tmp_path, monkeypatch):
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(NEW * 30_000)
+    for options, kept in ((["--no-index"], False), ([], True)):
+        assert "30000" in run("query", "select count(*) from events", path, *options).stdout
+        assert (tmp_path / ".index" / "events" / "manifest.json").exists() is kept
+    (tmp_path / ".index" / "events").chmod(0o777)
+    done = run("query", "select count(*) from events", path)
+    assert "30000" in done.stdout
+    assert "note: what was read can't be kept for the next query" in done.stderr
+
+
+def test_a_query_that_takes_too_long_or_gives_too_much_exits_2(sealed):
+    slow = "select sum(sqrt(range)) from range(100000000000000)"
+    done = run("query", slow, sealed, "--timeout", "0.2")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "longer than 0.2 s" in done.stderr
+    done = run("query", "from range(11)", sealed, "--max-rows", "10")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "more than 10 rows" in done.stderr
+
+
+def test_the_place_of_a_mistake_is_shown_with_a_caret(sealed):
+    done = run("query", "select type,\n  tpye from events", sealed)
+    assert "LINE 2:   tpye from events\n          ^" in done.stderr
+
+
 def test_query_names_rejected_lines_on_stderr(tmp_path):
     path = old(tmp_path / "events.jsonl", *[b"junk\n"] * 7)
     done = run("query", "select count(*) as n from events", path, "--format", "csv")
