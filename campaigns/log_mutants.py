@@ -10,7 +10,7 @@ from unittest import mock
 
 import msgspec
 
-from eventlog import Durability, Log, LogOpened, codec, heal, recover
+from eventlog import Log, LogOpened, codec, heal, recover
 from eventlog import log as log_module
 
 from .crash import run as run_log
@@ -59,7 +59,7 @@ def _two_at_once(self: Any, appends: Any) -> list[range]:
 def _not_alone(self: Any, event: Any) -> None:
     """Leave the sync of both events at level `os` to the last, as a version once did."""
     self._put(*self._sealed((event,), self._next, self._head, None, ours=True))
-    if self._durability is Durability.OS and not isinstance(event, LogOpened):
+    if not self._syncs and not isinstance(event, LogOpened):
         self._sync()
 
 

@@ -10,9 +10,14 @@ from __future__ import annotations
 import hashlib
 import struct
 from binascii import b2a_base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from .codec import MAX_DEPTH, find_nonfinite
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _SUM = b',"sum":"'
@@ -28,7 +33,28 @@ _ending_of = itemgetter(_ENDING)
 _start_of = itemgetter(slice(len(_START)))
 _first_12 = itemgetter(slice(12))
 
-_hash = hashlib.sha256().copy  # a copy of an empty one costs half of a new one
+_hash = hashlib.sha256().copy  # a copy of an empty one costs less than a new one
+_encode_lines = msgspec.json.Encoder().encode_lines
+_NOT_OPENING = bytes(set(range(256)) - set(b"{[\n"))
+
+
+def encode_all(events: Sequence[Any]) -> list[bytes] | None:
+    """Return of each event what `codec.encode_members` does, None where that must look itself."""
+    try:
+        encoded = _encode_lines(events)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    members = encoded[1:-2].split(b"}\n{")
+    opened = encoded.translate(None, _NOT_OPENING).split(b"\n")  # of each line: how often
+    if not encoded.startswith(b"{") or not len(members) == len(opened) - 1 == len(events):
+        return None  # there are others than objects, or line breaks inside of them
+    if max(map(len, opened)) > MAX_DEPTH:
+        return None
+    if b"null" in encoded:
+        for event, text in zip(events, members, strict=True):
+            if b"null" in text and find_nonfinite(event):
+                return None
+    return members
 
 
 def sealed_lines(block: bytes) -> list[bytes] | None:

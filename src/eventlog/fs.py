@@ -85,7 +85,7 @@ class Files:
         os.unlink(path)
 
     def size(self, fd: int) -> int:
-        """Return the bytes of an open file: cheaper than `identity`, and moves the cursor."""
+        """Return the bytes of an open file; moves the cursor."""
         return os.lseek(fd, 0, os.SEEK_END)
 
     def identity(self, fd: int) -> tuple[int, int, int]:
@@ -95,7 +95,7 @@ class Files:
 
     def identity_of(self, path: str) -> tuple[int, int, int]:
         """Return device, inode and size of what has this name now."""
-        stat = os.stat(path, follow_symlinks=False)
+        stat = os.lstat(path)
         return stat.st_dev, stat.st_ino, stat.st_size
 
     def lock(self, fd: int, *, shared: bool = False) -> bool:
@@ -118,12 +118,14 @@ def write_all(files: Files, fd: int, data: bytes) -> None:
     Raises:
         OSError: as the system said it; part of the bytes may have been written.
     """
+    written = files.write(fd, data) if data else 0
+    if written == len(data):  # as nearly always
+        return
     view = memoryview(data)
-    while view:
-        written = files.write(fd, view)
+    while view := view[written:]:
         if written <= 0:
             raise OSError(errno.EIO, "a write wrote nothing")
-        view = view[written:]
+        written = files.write(fd, view)
 
 
 def write_over(files: Files, fd: int, path: str) -> None:

@@ -13,30 +13,24 @@ from __future__ import annotations
 import enum
 import errno
 import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, chain, pairwise, starmap
 from types import TracebackType
 from typing import Any, Self
 
 from . import codec
-from .errors import (
-    EventLogError,
-    LineTooLong,
-    LogFenced,
-    LogPoisoned,
-    LogWriteFailed,
-)
-from .event import Event, LogOpened, LogRecovered, Opened, Recovered
+from .errors import EventLogError, LineTooLong, LogFenced, LogPoisoned, LogWriteFailed
+from .event import Event, LogOpened, LogRecovered, Recovered
 from .find import lock_beside
 from .forked import own
 from .fs import FILES, HINTS, Files, write_all, write_over
 from .group import Append, Events, Group, Outcome
 from .heal import heal
 from .lock import Lock
-from .recover import Scan, refuse, scan
+from .opening import introduce
+from .recover import refuse, scan
 from .sealer import Fields, Sealer
 from .source import FileSource, check_name
 
@@ -91,15 +85,16 @@ class Log:
         self.recovered: Recovered | None = None
         self._at = os.path.abspath(self.path)  # the process may change its folder later
         self._seal = Sealer(fields, self.path)
-        self._durability = Durability(durability)
+        durability = Durability(durability)
+        self._syncs = durability is not Durability.OS
         self._clock = clock
         self._files = files
         self._mutex = threading.RLock()
-        self._group = Group(self.append_all) if self._durability is Durability.GROUP else None
+        self._group = Group(self.append_all) if durability is Durability.GROUP else None
         self._poison = ""
         self._fd = -1
         self._gone = _CLOSED
-        self._identity = (0, 0)
+        self._device = self._inode = 0
         self._unsynced = False
         self._durable: int | None = None
         self._next = 0
@@ -157,10 +152,13 @@ class Log:
             return range(self._next, self._next)
         if self._group is not None:
             return self._group.append((events, time_ns))
-        outcome = self.append_all([(events, time_ns)])[0]
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
+        with self._mutex:
+            if self._poison or self._fd < 0:
+                self._check()
+            first = self._next
+            lines, head = self._sealed(events, first, self._head, time_ns)
+            self._put(lines, head)
+            return range(first, self._next)
 
     def append_all(self, appends: Sequence[Append]) -> list[Outcome]:
         """Write several appends in one batch: one write, one sync.
@@ -173,18 +171,7 @@ class Log:
         """
         with self._mutex:
             self._check()
-            outcomes: list[Outcome] = []
-            lines: list[bytes] = []
-            head = self._head
-            for events, time_ns in appends:
-                first = self._next + len(lines)
-                try:
-                    sealed, head = self._sealed(events, first, head, time_ns)
-                except Exception as error:  # noqa: BLE001 - `fields` may raise anything
-                    outcomes.append(error)
-                    continue
-                lines += sealed
-                outcomes.append(range(first, first + len(sealed)))
+            outcomes, lines, head = self._sealed_together(appends)
             if lines:
                 self._put(lines, head)
             return outcomes
@@ -240,15 +227,39 @@ class Log:
         self, events: Events, first: int, head: str, time_ns: int | None, *, ours: bool = False
     ) -> tuple[list[bytes], str]:
         """Return the lines of one append and the sum of the last; the batch's first has `dur`."""
-        begins = first == self._next and self._durability is not Durability.OS
         return self._seal(
             events,
-            seq=first,
-            head=head,
-            time_ns=self._clock() if time_ns is None else time_ns,
-            dur=self._durable if begins else None,
+            first,
+            head,
+            self._clock() if time_ns is None else time_ns,
+            self._durable if self._syncs and first == self._next else None,
             ours=ours,
         )
+
+    def _sealed_together(self, appends: Sequence[Append]) -> tuple[list[Outcome], list[bytes], str]:
+        """Return what each append comes to, the lines of all, and the sum of the last."""
+        outcomes: list[Outcome] = []
+        if all(time_ns is None for _, time_ns in appends):
+            try:
+                events = tuple(chain.from_iterable(events for events, _ in appends))
+                lines, head = self._sealed(events, self._next, self._head, None)
+            except Exception:  # noqa: BLE001 - it is raised again below, for its own append
+                pass
+            else:
+                sizes = (len(events) for events, _ in appends)
+                outcomes += starmap(range, pairwise(accumulate(sizes, initial=self._next)))
+                return outcomes, lines, head
+        lines, head = [], self._head
+        for events, time_ns in appends:
+            first = self._next + len(lines)
+            try:
+                sealed, head = self._sealed(events, first, head, time_ns)
+            except Exception as error:  # noqa: BLE001 - `fields` may raise anything
+                outcomes.append(error)
+                continue
+            lines += sealed
+            outcomes.append(range(first, first + len(sealed)))
+        return outcomes, lines, head
 
     def _append_own(self, event: Event) -> None:
         """Append an event that only the log itself may write, alone in its batch.
@@ -267,7 +278,7 @@ class Log:
         start = self._offset
         self._write(b"".join(lines))
         self._next, self._head = self._next + len(lines), head
-        if durable or self._durability is not Durability.OS:
+        if durable or self._syncs:
             self._sync(promised=start)
         self._poison = ""
 
@@ -319,19 +330,22 @@ class Log:
 
     def _fence(self) -> None:
         """Refuse to write to a file that is not as this writer left it."""
-        size = self._files.size(self._fd)
         try:
-            named = self._files.identity_of(self._at)[:2]
+            # One call says both: what has the name is this file, and so its size is this one's.
+            named = self._files.identity_of(self._at)
         except OSError:
-            named = (0, 0)
-        if size != self._offset or named != self._identity:
-            self._poison = "another program changed the file"
-            raise LogFenced(
-                f"the file is not as this writer left it: {size} bytes where {self._offset} are"
-                f" due, {'the same' if named == self._identity else 'another'} file",
-                path=self.path,
-                hint="find what else writes, moves or cuts this file; then open it again",
-            )
+            named = (0, 0, 0)
+        if named == (self._device, self._inode, self._offset):
+            return
+        same = named[:2] == (self._device, self._inode)
+        size = named[2] if same else self._files.size(self._fd)
+        self._poison = "another program changed the file"
+        raise LogFenced(
+            f"the file is not as this writer left it: {size} bytes where {self._offset} are due,"
+            f" {'the same' if same else 'another'} file",
+            path=self.path,
+            hint="find what else writes, moves or cuts this file; then open it again",
+        )
 
     def _fail(self, operation: str, error: OSError) -> EventLogError:
         name = errno.errorcode.get(error.errno or 0, "EIO")
@@ -357,7 +371,7 @@ class Log:
                 # What an earlier process wrote may be in the system's memory only: nothing is
                 # trusted before this sync.
                 self._files.sync(self._fd)
-            self._identity = self._files.identity(self._fd)[:2]
+            self._device, self._inode, _ = self._files.identity(self._fd)
             found = scan(FileSource(self._fd, self._files))
         except OSError as error:
             if self._fd >= 0:
@@ -374,7 +388,7 @@ class Log:
         self._next, self._head, self._offset = found.lines, found.head, found.end
         self._epoch = found.epoch + 1
         self._durable = found.lines - 1 if found.lines else None
-        self._append_own(LogOpened(data=self._introduce(found)))
+        self._append_own(LogOpened(data=introduce(found, self._epoch)))
         if tail is not None:
             self.recovered = tail
             self._append_own(LogRecovered(data=tail))
@@ -384,16 +398,3 @@ class Log:
             self._files.sync_dir(os.path.dirname(self._at))
         except OSError as error:
             raise self._fail("sync", error) from error
-
-    def _introduce(self, found: Scan) -> Opened:
-        sealing = not found.sealed and found.lines > 0
-        return Opened(
-            format=codec.FORMAT,
-            log_id=found.log_id or secrets.token_hex(16),
-            epoch=self._epoch,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            prior_bytes=found.end if sealing else None,
-            prior_lines=found.lines if sealing else None,
-            prior_sha256=found.unsealed_sha256 if sealing else None,
-        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from . import codec
+from .bulk import encode_all
 from .errors import EventInvalid
 from .event import Event
 
@@ -41,16 +42,18 @@ class Sealer:
             _apart(fixed, ENVELOPE, "the line's own member")
             _apart(fixed, _EVENT_S, "the event's own member")
         self._known: dict[type, frozenset[str]] = {}
+        self._made: dict[str, Any] | None = None
+        self._made_encoded = b""
         self._stamp = codec.Stamper()
 
     def __call__(
         self,
-        events: Iterable[Event | Mapping[str, Any]],
-        *,
+        events: Sequence[Event | Mapping[str, Any]],
         seq: int,
         head: str,
         time_ns: int,
         dur: int | None = None,
+        *,
         ours: bool = False,
     ) -> tuple[list[bytes], str]:
         """Return the lines of a batch and the sum of the last one.
@@ -68,7 +71,9 @@ class Sealer:
                 or the time is none.
             LineTooLong: one is over codec.MAX_LINE_BYTES.
         """
-        batch = [self._members(event, ours=ours) for event in events]
+        batch = None if ours or len(events) == 1 else self._all(events)
+        if batch is None:
+            batch = [self._one(event, ours=ours) for event in events]
         try:
             stamp = self._stamp(time_ns)
         except (TypeError, ValueError, OverflowError, OSError) as error:
@@ -77,28 +82,47 @@ class Sealer:
                 path=self._path,
                 hint="give whole nanoseconds since 1970, up to the year 9999",
             ) from error
-        lines, head = codec.seal_all(seq, stamp, batch, head, dur)
+        lines, head = codec.seal_all(seq, stamp, batch, head, dur, self._fixed)
         if max(map(len, lines)) > codec.MAX_LINE_BYTES:
             for at, line in enumerate(lines, seq):
                 codec.check_length(line, codec.MAX_LINE_BYTES, path=self._path, seq=at)
         return lines, head
 
-    def _members(self, event: Event | Mapping[str, Any], *, ours: bool) -> bytes:
+    def _one(self, event: Event | Mapping[str, Any], *, ours: bool = False) -> bytes:
+        """Return an event's members, and before them those made for it."""
         names = self._known.get(type(event))
         if names is None:
             names = self._names_of(event, ours=ours)
-        own = self._fixed
-        if self._make is not None:
-            made = self._make(event)
-            if made:
-                made = made if isinstance(made, dict) else dict(made)
-                _apart(made, names, "also a member of the event")
-                _apart(made, ENVELOPE, "the line's own member")
-                own = codec.encode_members(made)
+        made = b"" if self._make is None else self._made_for(event, names)
         if not isinstance(event, msgspec.Struct | dict):
             event = dict(event)
-        members = codec.encode_members(event)
-        return own + b"," + members if own else members
+        return made + codec.encode_members(event)
+
+    def _all(self, events: Sequence[Event | Mapping[str, Any]]) -> list[bytes] | None:
+        """Return what `_one` does of each event, None where it must look itself."""
+        if not self._known.keys() >= set(map(type, events)):
+            return None
+        batch = encode_all(events)
+        if batch is None or self._make is None:
+            return batch
+        made = [self._made_for(event, self._known[type(event)]) for event in events]
+        return list(map(bytes.__add__, made, batch))
+
+    def _made_for(self, event: Event | Mapping[str, Any], names: frozenset[str]) -> bytes:
+        """Return the members that `fields` makes for an event, with a comma after them."""
+        assert self._make is not None
+        made = self._make(event)
+        if not made:
+            return b""
+        _apart(made, names, "also a member of the event")
+        if made == self._made:  # mostly they are those of the event before
+            return self._made_encoded
+        made = made if isinstance(made, dict) else dict(made)
+        _apart(made, ENVELOPE, "the line's own member")
+        encoded = codec.encode_members(made) + b","
+        if set(map(type, made.values())) == {str}:  # 1 and True are equal, their texts are not
+            self._made, self._made_encoded = dict(made), encoded
+        return encoded
 
     def _names_of(self, event: Event | Mapping[str, Any], *, ours: bool) -> frozenset[str]:
         """Return the names of an event's members, once they are found right."""

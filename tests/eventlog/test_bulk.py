@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import LineTooLong, Log, bulk, codec, lines
+from eventlog import Event, EventInvalid, LineTooLong, Log, bulk, codec, lines
 from eventlog.lines import CHUNK, READ_LIMIT, BytesSource, blocks, each, split
+from eventlog.sealer import Sealer
 
 SUM = b',"sum":"0123456789abcdef"}'
 FAKES = [b"", b"{}", b'{"seq":' + SUM, b'{"seq":1' + SUM, SUM, b'{"seq":1,"x":' + SUM[:-1]]
@@ -72,6 +76,100 @@ def test_both_ways_agree_on_any_lines(given):
     if found:
         # A line needs more than its sum: who asks for that alone, gets that alone.
         assert bulk.sums_hold(found) or any(codec.unseal(line) is None for line in found)
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+class Said(Event, frozen=True, kw_only=True, tag="said"):
+    data: Any = None
+
+
+class Told(Event, frozen=True, kw_only=True, tag="told", omit_defaults=True):
+    data: float = 0.0
+    to: str = ""
+
+
+class Listed(Event, frozen=True, kw_only=True, tag="listed", array_like=True):
+    data: int = 0
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+VALUES = st.sampled_from(
+    [
+        *(None, "null", "", "ä\n{[", "}\n{", 1.5, float("nan"), [None, float("-inf")], {"a": None}),
+        *(b"ab", {1}, object(), "\ud800", 10**400, [[[]]] * 40),
+        *(nested(62), nested(63), nested(64), nested(90)),
+        *map(msgspec.Raw, (b"{}", b"1\n", b'1}\n{"a":2', b'"}\n{"', b"[\n]")),
+    ]
+)
+EVENTS = (
+    st.builds(Said, data=VALUES)
+    | st.builds(Told, data=st.floats(), to=st.text(max_size=3))
+    | st.just(Listed())
+    | st.builds(lambda value: {"type": "said", "data": value}, VALUES)
+    | st.sampled_from([[], [1], "text", None, 5])
+)
+
+
+def told(call: Any, *arguments: Any) -> Any:
+    """Return what a call returns, or says when it refuses."""
+    try:
+        return call(*arguments)
+    except EventInvalid as error:
+        return str(error)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=5))
+def test_events_are_encoded_together_as_each_alone_or_left_to_that(events):
+    together = bulk.encode_all(events)
+    alone = told(lambda: [codec.encode_members(event) for event in events])
+    assert together is None or together == alone
+    if isinstance(alone, list) and all(len(one) < codec.MAX_DEPTH for one in alone):
+        assert together is not None
+
+
+def level(event: Any) -> dict[str, Any]:
+    return {"level": "high" if getattr(event, "to", "") else "low"}
+
+
+def number(event: Any) -> dict[str, Any]:
+    return {"n": 1 if getattr(event, "to", "") else True}
+
+
+def sometimes(event: Any) -> dict[str, Any]:
+    return {"to": "x"} if isinstance(event, Said) else {}
+
+
+@pytest.mark.parametrize("fields", [None, {"job": "a"}, level, number, sometimes])
+@given(events=st.lists(EVENTS, min_size=1, max_size=5), dur=st.none() | st.just(6))
+def test_a_batch_is_sealed_as_its_events_one_by_one(fields, events, dur):
+    time_ns = 1_700_000_000_123_456_789
+
+    def one_by_one() -> tuple[list[bytes], str]:
+        seal, head, found = Sealer(fields), codec.GENESIS, []
+        for seq, event in enumerate(events, 7):
+            sealed, head = seal([event], seq, head, time_ns, None if found else dur)
+            found += sealed
+        return found, head
+
+    seal = Sealer(fields)
+    due = told(one_by_one)
+    for _ in range(2):  # it has met the types the second time
+        assert told(seal, events, 7, codec.GENESIS, time_ns, dur) == due
+
+
+def test_members_that_are_equal_but_not_the_same_text_are_each_written():
+    seal = Sealer(number)
+    for _ in range(2):
+        found, _ = seal([Told(), Told(to="a"), Told()], 0, codec.GENESIS, 0)
+        assert [b'"n":true' in line for line in found] == [True, False, True]
 
 
 # --- blocks ---------------------------------------------------------------------------------
