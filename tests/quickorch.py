@@ -58,8 +58,11 @@ def serve():
     """Take commands from stdin, one a line, and tell each one's exit code."""
     import orchestrator.cli.app
     import orchestrator.cli.jobs
+    import orchestrator.cli.people
+    import orchestrator.cli.planned
     import orchestrator.cli.run
     import orchestrator.cli.specs
+    import orchestrator.planning
     import orchestrator.providers.offline
     import orchestrator.steps.llm
     import orchestrator.steps.python

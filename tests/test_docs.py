@@ -104,7 +104,14 @@ def test_every_path_that_a_page_names_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     missing = []
     for name in re.findall(r"`([A-Za-z0-9_.*/-]+\.(?:py|md|yaml|sql)|[a-z_/]+/)`", text):
-        of_a_run = name.split("/")[0] in ("runs", "outputs", "inputs", ".index")
+        of_a_run = name.split("/")[0] in (
+            "runs",
+            "outputs",
+            "inputs",
+            "inbox",
+            "artifacts",
+            ".index",
+        )
         if not of_a_run and not any(found(name.rstrip("/"))):
             missing.append(name)
     assert [name for name in missing if name not in USERS] == []

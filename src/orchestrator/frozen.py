@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 
 from .errors import StorageError, UsageError
+from .events import Started
 from .folder import RunFolder
 from .spec.model import DEFAULT_PROVIDER, Spec
 from .state import JobState
 
 
 def frozen_spec(folder: RunFolder, state: JobState) -> Spec:
-    """Return the spec of a job's last leg, with the files it names as they were then.
+    """Return the spec of a job's last leg: see `frozen_leg`."""
+    return frozen_leg(folder, state.started)
+
+
+def frozen_leg(folder: RunFolder, started: Started | None) -> Spec:
+    """Return the spec of a leg, with the files it names as they were then.
 
     Shell and python steps start in the folder that the spec came from, if it is still there,
     else in the frozen copy.
@@ -23,7 +29,6 @@ def frozen_spec(folder: RunFolder, state: JobState) -> Spec:
     """
     from .spec import parse_spec
 
-    started = state.started
     if started is None or not started.inputs:
         raise UsageError(
             f"job {folder.job_id} has no frozen spec",

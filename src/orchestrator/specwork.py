@@ -34,6 +34,7 @@ from .spec.model import Spec, Step
 from .state import DONE, SETTLED, JobState, Success
 from .stepcache import StepCache
 from .steps.base import Answers, Attempt, Emit, Prepared, Result, Scope, StepKind
+from .steps.llm import LLMStep
 from .templates import condition
 from .work import Expansion
 
@@ -222,6 +223,16 @@ class SpecWork:
         except StepError as error:
             raise masked(error, masker) from None
         return msgspec.structs.replace(result, output=masker.value(result.output))
+
+    def cached(self, name: str, prepared: Prepared) -> tuple[Result, str] | None:
+        """Return what a step would bring without an attempt, and the job that it is from."""
+        step = self._step(name)
+        kind = self._kinds[step.kind]
+        if isinstance(kind, LLMStep):
+            return kind.cached(name, prepared)
+        if self._reuse is None or step.cache is None:
+            return None
+        return self._reuse.cached(self._key(step, prepared), name, step.cache)
 
     def _key(self, step: Step, prepared: Prepared) -> str:
         """Return what a result depends on that other jobs may take over."""

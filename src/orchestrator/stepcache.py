@@ -91,6 +91,22 @@ class StepCache:
             await self._keep(call, attempt, policy, result, duration_s)
             return result
 
+    def cached(self, key: str, step: str, policy: CachePolicy) -> tuple[Result, str] | None:
+        """Return what a step would bring without being performed, and the job it came from."""
+        look = self._cache.look(key, step, policy, holds=_has_files)
+        entry, holder = look.entry, look.holder
+        if entry is None or entry.result is None or holder is None:
+            return None
+        files = tuple(
+            msgspec.structs.replace(file, path=f"{self._prefix}{file.path}")
+            for file in entry.result.files
+        )
+        try:
+            output = Outputs(BlobStore(holder.artifacts)).load(entry.result.output)
+        except OrchestratorError:
+            return None
+        return Result(output=output, files=files), entry.job_id
+
     async def _restored(self, look: Look, attempt: Attempt) -> Result | None:
         """Bring an entry's output and files into this job; None if they can't be had."""
         entry, holder = look.entry, look.holder or self._folder

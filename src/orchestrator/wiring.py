@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -43,6 +43,12 @@ from .stepcache import StepCache
 from .steps.base import StepKind
 from .usercache import UserCache, user_folder
 
+if TYPE_CHECKING:
+    from .planning import Forecast
+
+FORETOLD_MAX = 2000
+"""Steps of a job whose plan is made before it goes on: each is prepared once more."""
+
 Listen = Callable[[Record[Event]], None]
 
 
@@ -63,6 +69,7 @@ class Options:
             whose last attempt was cut off.
         listen: told of every event once it is durable.
         progress: told of a step's answer from a model while it comes in; it is not recorded.
+        foretold: told the plan of a leg that goes on with a job, before anything is recorded.
         opened: told the job's folder and earlier state before anything is recorded.
         warn: told what the user should know.
         signals: stop in good order on SIGINT and SIGTERM.
@@ -82,6 +89,7 @@ class Options:
     on_interrupted: str = ""
     listen: Listen | None = None
     progress: Callable[[str, Progress], None] | None = None
+    foretold: Callable[[Forecast], None] | None = None
     opened: Callable[[RunFolder, JobState], None] | None = None
     warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: T201
     signals: bool = False
@@ -147,9 +155,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     spec = spec.with_overrides(**overrides)
     spec.check_inputs()
     price_table = prices.table(options.environ, options.prices)
-    folders = (os.getcwd(), spec.source.folder)
-    environ = with_secrets(options.environ, folders, named(spec), options.warn)
-    secrets = Secrets(spec, environ)
+    environ, secrets = secrets_of(spec, options)
     refuse_written(spec, secrets.masker)
     providers = Connections(environ)
     providers.check(spec, _sure_calls(spec, before, options))
@@ -180,10 +186,15 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             providers.warm(spec, cache)
             if options.opened is not None:
                 options.opened(folder, state)
+            if options.foretold is not None and earlier and len(spec.steps) <= FORETOLD_MAX:
+                from .planning import foresee  # it knows this module
+
+                again = jobs.load(folder)
+                options.foretold(await foresee(spec, folder, state, again, options))
             work = SpecWork(
                 spec,
                 folder,
-                _kinds(spec, providers, cache, blobs, price_table, secrets.masker, options),
+                kinds_of(spec, providers, cache, blobs, price_table, secrets.masker, options),
                 secrets,
                 lambda: journal.state,
                 StepCache(cache, folder, spec.project, spec.output_dir, options.warn),
@@ -207,6 +218,33 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             await providers.aclose()
         project_out(folder, jobs, state)
         return _result(folder, state, runner, work)
+
+
+async def forecast(spec: Spec, options: Options) -> Forecast:
+    """Return what a leg would do, without doing or writing any of it.
+
+    Raises:
+        OrchestratorError: what would keep the spec from running, as far as it can be known.
+        EventLogError: the log of the job to go on with can't be read.
+    """
+    from .planning import NO_JOB, foresee
+
+    jobs = Jobs(options.runs_dir)
+    folder = _earlier(jobs, spec, options)
+    before = jobs.load(folder) if folder is not None else JobState(job_id=NO_JOB)
+    again = jobs.load(folder) if folder is not None else JobState(job_id=NO_JOB)
+    spec = spec.with_overrides(**_overrides(before if folder is not None else None, options))
+    spec.check_inputs()
+    refuse_written(spec, secrets_of(spec, options)[1].masker)
+    check_functions(spec)
+    return await foresee(spec, folder, before, again, options)
+
+
+def secrets_of(spec: Spec, options: Options) -> tuple[dict[str, str], Secrets]:
+    """Return the environment with the secrets of `.env` files, and which of it are secrets."""
+    folders = (os.getcwd(), spec.source.folder)
+    environ = with_secrets(options.environ, folders, named(spec), options.warn)
+    return environ, Secrets(spec, environ)
 
 
 def _listener(folder: RunFolder, jobs: Jobs, state: JobState, options: Options) -> Listen:
@@ -268,7 +306,7 @@ def _sure_calls(spec: Spec, before: JobState | None, options: Options) -> set[st
             return names
 
 
-def _kinds(
+def kinds_of(
     spec: Spec,
     providers: Connections,
     cache: Cache,
@@ -277,6 +315,7 @@ def _kinds(
     masker: Masker,
     options: Options,
 ) -> dict[str, StepKind]:
+    """Return the kinds of steps by the names they have in a spec."""
     from .providers.gate import Gates
     from .steps.approve import ApproveStep
     from .steps.llm import LLMStep

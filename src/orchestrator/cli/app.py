@@ -139,12 +139,20 @@ def run(
     path = spec or spec_option
     inputs = command.settings(set_ or [])
     checked = read_spec(path, provider or None)
+    again = command.again(path, runs_dir, provider, model, set_ or [])
+    cache = command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only)
     if dry_run:
-        command.dry_run(checked, provider=provider or None, model=model or None, inputs=inputs)
+        from .planned import plan
+
+        given = {"resume": resume, "provider": provider or None, "model": model or None}
+        again = again if resume else again.replace(" --resume", "", 1)
+        plan(
+            checked, again, as_json=as_json, runs_dir=runs_dir, inputs=inputs, cache=cache, **given
+        )
         return
     code = command.run_spec(
         checked,
-        command.again(path, runs_dir, provider, model, set_ or []),
+        again,
         display=display.value if display else "",
         as_json=as_json,
         runs_dir=runs_dir,
@@ -154,7 +162,7 @@ def run(
         inputs=inputs,
         keep_going=keep_going,
         on_interrupted=on_interrupted.value if on_interrupted else "",
-        cache=command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only),
+        cache=cache,
         refresh=command.refreshed(checked, refresh_step or [], plain=not (no_cache or cache_only)),
         prices=prices,
     )
@@ -194,6 +202,41 @@ def resume(
             on_interrupted=on_interrupted.value if on_interrupted else "",
             prices=prices,
         )
+    )
+
+
+@app.command(name="plan")
+def plan_(
+    spec: Annotated[str, typer.Argument(help="The job file; - reads it from stdin.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Of the newest job's next leg.")] = False,
+    provider: Annotated[str, typer.Option(help="In place of the spec's provider.")] = "",
+    model: Annotated[str, typer.Option(help="In place of the spec's model.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="An input: name=value.")] = None,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Say what would run, be cached or skipped, and why.
+
+    With --resume it tells what has changed since the newest job of the file ran: the line of a
+    prompt, a parameter, a file. Nothing is run and nothing written.
+
+    Example: orch plan job.yaml --resume
+    """
+    from ..preflight import read_spec
+    from . import planned
+    from . import run as command
+
+    checked = read_spec(spec, provider or None)
+    again = command.again(spec, runs_dir, provider, model, set_ or [])
+    planned.plan(
+        checked,
+        again if resume else again.replace(" --resume", "", 1),
+        as_json=as_json,
+        runs_dir=runs_dir,
+        resume=resume,
+        provider=provider or None,
+        model=model or None,
+        inputs=command.settings(set_ or []),
     )
 
 

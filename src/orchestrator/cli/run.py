@@ -21,6 +21,7 @@ from . import out
 
 if TYPE_CHECKING:
     from ..folder import RunFolder
+    from ..planning import Forecast
     from ..state import JobState
     from ..wiring import JobResult, Options
     from .display import Plain
@@ -125,6 +126,7 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     from ..wiring import Options
     from .display import Json, Plain, closing_lines, opening_line
     from .live import Full
+    from .planned import short
 
     before = Totals()
     given = Options(signals=True, warn=out.talk, **options)
@@ -140,7 +142,12 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
         if progress is not None:
             out.talk(opening_line(folder, state, len(spec.steps), spec.concurrency))
 
-    given.opened = opened
+    def foretold(found: Forecast) -> None:
+        if progress is not None:
+            for line in short(found):
+                out.talk(line)
+
+    given.opened, given.foretold = opened, foretold if progress is not None else None
     if isinstance(progress, Full):
         given.warn = progress.warn
         given.progress = progress.progress
@@ -219,23 +226,3 @@ def _who_is_waited_for(result: JobResult, elsewhere: str) -> None:
         out.talk(visible(message_of(folder, result.state, name), keep=TEXT))
     name = next(iter(result.state.asking))
     out.talk(f"next: orch approve {result.job_id} {name}{elsewhere}, or with --reject")
-
-
-def dry_run(spec: Spec, **overrides: Any) -> None:
-    """Print what would run, in an order that is possible.
-
-    Raises:
-        OrchestratorError: what would keep the spec from running, as far as it can be known.
-    """
-    from ..graph import Graph
-    from ..preflight import check_functions
-
-    spec = spec.with_overrides(**overrides)
-    spec.check_inputs()
-    check_functions(spec)
-    graph = Graph(spec.decls)
-    for name in graph.order:
-        needs = ", ".join(graph.needs[name])
-        out.data(f"{name}\t{spec.steps[name].kind}\t{needs}")
-    out.talk(f"{out.count(len(graph.order), 'step')}, {spec.concurrency} at once; nothing was run")
-    out.talk(f"next: orch run {shlex.quote(spec.source.file)}")

@@ -46,8 +46,14 @@ def save(text: str, folder: str, save_as: str) -> None:
     """Write an answer as a text file, which ends with a newline."""
     path = os.path.join(folder, *components(save_as))
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
-        file.write(text if text.endswith("\n") else text + "\n")
+    with open(path, "wb") as file:
+        file.write(as_file(text))
+
+
+def as_file(text: str) -> bytes:
+    """Return the bytes of the file that an answer is saved as."""
+    whole = text if text.endswith("\n") else text + "\n"
+    return whole.encode("utf-8", "replace")
 
 
 def text_of(value: Any) -> str:

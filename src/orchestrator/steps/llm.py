@@ -33,19 +33,22 @@ from ..events import (
     CacheHitData,
     CacheMiss,
     CacheMissData,
+    FileRef,
     LLMRequest,
     LLMResponse,
 )
 from ..folder import RunFolder
 from ..instances import base_of
+from ..keys import sha256
 from ..masking import NOTHING, Masker
 from ..money import dollars
 from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
 from ..providers.gate import Gates, NotCalled, Passage
+from ..publish import media_type_of
 from ..secrecy import masked, untold
 from . import structured
-from .answer import output_of, path_of, problem_of, quote_of, save, text_of
+from .answer import as_file, output_of, path_of, problem_of, quote_of, save, text_of
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -175,6 +178,24 @@ class LLMStep:
             return Result(output=output)
         save(reply.text, attempt.work_dir, params.save_as)
         return Result(output=output, files=await attempt.publish(attempt.work_dir))
+
+    def cached(self, step: str, prepared: Prepared) -> tuple[Result, str] | None:
+        """Return what a step would bring without a call, and the job whose answer it is."""
+        params: _Params = prepared.params
+        entry = self._cache.look(params.call.key, step, params.policy).entry
+        if entry is None or problem_of(entry.reply, params.request):
+            return None
+        output = output_of(entry.reply, params.request)
+        if not params.save_as:
+            return Result(output=output), entry.job_id
+        content = as_file(entry.reply.text)
+        file = FileRef(
+            path=params.save_as,
+            sha256=sha256(content),
+            size_bytes=len(content),
+            media_type=media_type_of(params.save_as),
+        )
+        return Result(output=output, files=(file,)), entry.job_id
 
     async def _usable(self, params: _Params, attempt: Attempt) -> Reply:
         """Return an answer that fits what the step asks for: the first one, or the second."""

@@ -1,0 +1,244 @@
+"""`orch plan`: for each step whether it runs, and why; and that a leg then does just that."""
+
+import re
+
+import pytest
+
+from userkit import User, events, plain
+
+SPEC = """
+    project: planned
+    model: echo
+    steps:
+      collect: {run: "cat in.txt", files: [in.txt]}
+      first:
+        needs: collect
+        run: echo "$X" | head -n1
+        env: {X: "{{ steps.collect.output.text }}"}
+      notes:
+        needs: first
+        llm:
+          system: Be brief
+          prompt: |
+            Write notes
+            about {{ steps.first.output.text }}
+            in ten points
+          options: {temperature: 0}
+        save_as: notes.md
+      count:
+        needs: notes
+        python: steps:count
+        with: {text: "{{ steps.notes.output.text }}", limit: 5}
+      left: {needs: collect, run: 'echo left > "$ORCH_OUTPUTS/left.txt"'}
+"""
+STEPS = "def count(text, limit):\n    return [len(text), limit]\n"
+
+
+@pytest.fixture
+def user(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", SPEC)
+    user.write("in.txt", "bees\nmore\n")
+    user.write("steps.py", STEPS)
+    return user
+
+
+def ran(user, *more, code=0):
+    """Run or resume, and return which steps were started in this leg."""
+    before = len(events(user.jobs()[-1])) if user.jobs() else 0
+    user.orch("run", "job.yaml", *more, code=code)
+    log = events(user.jobs()[-1])[before:]
+    return [e["step"] for e in log if e["type"] == "step.started"]
+
+
+def edit(user, old, new, file="job.yaml"):
+    path = user.home / file
+    text = path.read_text()
+    assert old in text, old
+    path.write_text(text.replace(old, new))
+
+
+def planned(user, *more):
+    rows = user.orch("plan", "job.yaml", "--json", *more).json["steps"]
+    return {row["step"]: row["action"] for row in rows}
+
+
+def row(user, step):
+    found = user.orch("plan", "job.yaml", "--resume", "--json").json["steps"]
+    return next(row for row in found if row["step"] == step)
+
+
+def test_a_plan_of_a_new_job_says_what_is_not_known_yet_and_writes_nothing(user, snapshot):
+    before = user.files()
+    done = user.orch("plan", "job.yaml")
+    assert done.out == snapshot
+    assert "nothing was run" in done.err
+    assert user.orch("run", "job.yaml", "--dry-run").out == done.out
+    assert user.files() == before
+
+
+def test_nothing_changed_is_all_skipped(user):
+    ran(user)
+    assert set(planned(user, "--resume").values()) == {"skipped"}
+    assert ran(user, "--resume") == []
+
+
+def test_what_is_in_the_cache_is_told_and_what_follows_from_it_too(user):
+    ran(user)
+    edit(user, "cat in.txt", "cat  in.txt")  # for a new job the shell steps run again
+    assert planned(user)["collect"] == "run"
+    user.write("job.yaml", "project: other\nmodel: echo\nsteps:\n  a: {llm: {prompt: hello}}\n")
+    user.orch("run", "job.yaml")
+    user.write(
+        "job.yaml",
+        "project: third\nmodel: echo\nsteps:\n  a: {llm: {prompt: hello}, save_as: a.md}\n"
+        "  b: {needs: a, llm: {prompt: 'and {{ steps.a.output.text }}'}}\n",
+    )
+    assert planned(user) == {"a": "cached", "b": "run"}
+
+
+EDITS = {
+    "a line of the prompt": ("job.yaml", "in ten points", "in five points"),
+    "an option": ("job.yaml", "temperature: 0", "temperature: 1"),
+    "an argument": ("job.yaml", "limit: 5", "limit: 6"),
+    "a file": ("in.txt", "more", "much more"),
+    "the code": ("steps.py", "return [", "return  ["),
+    "a command": ("job.yaml", "echo left", "echo  left"),
+    "where it is saved": ("job.yaml", "notes.md", "note.md"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_what_has_changed_is_named_and_shown(user, snapshot, name):
+    ran(user)
+    file, old, new = EDITS[name]
+    edit(user, old, new, file)
+    done = user.orch("plan", "job.yaml", "--resume")
+    shown = re.sub(r"[0-9a-f]{12}…", "HASH…", plain(done.out))
+    assert re.sub(r"seq \d+", "seq N", shown) == snapshot
+    told = planned(user, "--resume")
+    started = ran(user, "--resume")
+    sure = {step for step, action in told.items() if action == "run"}
+    perhaps = {step for step, action in told.items() if action in ("depends", "cached")}
+    assert sure <= set(started) <= sure | perhaps
+
+
+def test_a_step_that_brings_an_equal_output_stops_the_change(user):
+    ran(user)
+    edit(user, "more", "much more", "in.txt")  # the second line: `first` prints the first
+    assert planned(user, "--resume")["notes"] == "depends"
+    assert ran(user, "--resume") == ["collect", "first", "left"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("first", "premier"),
+        ("project: planned\n", "project: planned\nconcurrency: 2\ntimeout_s: 60\n"),
+        ("save_as:", "retry: {max_attempts: 5}\n    timeout_s: 30\n    save_as:"),
+        ("project:", "# a remark\nproject:"),
+        ("save_as: notes.md", "description: notes\n    save_as: notes.md"),
+    ],
+    ids=["a renamed step", "concurrency", "retries and timeouts", "a remark", "a description"],
+)
+def test_what_no_result_depends_on_reruns_nothing(user, old, new):
+    ran(user)
+    edit(user, old, new)
+    assert set(planned(user, "--resume").values()) == {"skipped"}
+    assert ran(user, "--resume") == []
+
+
+def test_steps_in_another_order_rerun_nothing(user):
+    ran(user)
+    lines = (user.home / "job.yaml").read_text().splitlines(keepends=True)
+    (user.home / "job.yaml").write_text("".join([*lines[:3], lines[-1], *lines[3:-1]]))
+    assert next(iter(planned(user, "--resume").items())) == ("left", "skipped")
+    assert ran(user, "--resume") == []
+
+
+def test_the_reason_is_what_became_of_it_where_nothing_changed(user):
+    edit(user, "echo left", "exit 3; echo left")
+    ran(user, "--keep-going", code=1)
+    assert row(user, "left")["why"] == "it failed (exit: the command exited with status 3)"
+    edit(user, "exit 3; ", "")
+    left = row(user, "left")
+    assert left["why"].endswith("; command changed")
+    assert (left["changes"][0]["before"][:6], left["action"]) == ("exit 3", "run")
+    ran(user, "--resume")
+    (user.job() / "outputs" / "left.txt").unlink()
+    assert row(user, "left")["why"] == "outputs/left.txt is gone"
+    assert ran(user, "--resume") == ["left"]
+
+
+def test_a_value_that_was_not_kept_is_told_by_its_hashes(user):
+    ran(user)
+    edit(user, "limit: 5", "limit: 6")
+    for path in (user.job() / "inputs").rglob("spec.yaml"):
+        path.unlink()
+    (change,) = row(user, "count")["changes"]
+    assert (change["part"], change["hashes"]) == ("with", True)
+    assert re.fullmatch(r"[0-9a-f]{16}", change["before"])
+
+
+def test_a_resume_tells_its_plan_first(user):
+    ran(user)
+    edit(user, "in ten", "in five")
+    done = user.orch("run", "job.yaml", "--resume")
+    first = done.err.splitlines()[1:3]
+    assert first[0] == "plan: 5 steps: 1 run, 3 skipped, 1 depending on them"
+    assert first[1] == "  run      notes  prompt changed"
+
+
+def test_a_plan_needs_what_a_run_needs(user):
+    edit(user, "project: planned", "project: planned\ninputs: {topic: {type: string}}")
+    assert "no value for the input topic" in user.orch("plan", "job.yaml", code=2).err
+    assert planned(user, "--set", "topic=x")["collect"] == "run"
+    edit(user, "needs: notes", "needs: nites")
+    assert "nites" in user.orch("plan", "job.yaml", "--set", "topic=x", code=2).err
+
+
+def test_a_result_by_hand_and_a_question_are_told(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        "project: p\nsteps:\n  a: {run: exit 1}\n  b: {needs: a, approve: {message: 'ok?'}}\n",
+    )
+    user.orch("run", "job.yaml", code=1)
+    user.write("a.txt", "x")
+    user.orch("step", "set", "latest", "a", "-o", "a.txt", "--reason", "it is known")
+    assert planned(user, "--resume") == {"a": "skipped", "b": "asks"}
+    assert "it is known" in row(user, "a")["why"]
+
+
+def test_items_of_a_group_are_told_one_by_one(tmp_path):
+    user = User(tmp_path)
+    spec = (
+        "project: p\nsteps:\n  each:\n    for_each: [1, 2, 3]\n    key: '{{ item }}'\n"
+        "    max_parallel: 1\n    run: 'echo $I'\n    env: {I: '{{ item }}'}\n"
+        "  after: {needs: each, run: echo done}\n"
+    )
+    user.write("job.yaml", spec)
+    user.orch("run", "job.yaml")
+    user.write("job.yaml", spec.replace("[1, 2, 3]", "[3, 4, 1, 5]"))
+    actions = planned(user, "--resume")
+    assert actions == {
+        "each": "run",
+        "each[3]": "skipped",
+        "each[4]": "run",
+        "each[1]": "skipped",
+        "each[5]": "run",
+        "after": "depends",
+    }
+
+
+def test_a_whole_step_that_may_be_reused_is_told_as_cached(tmp_path):
+    user = User(tmp_path)
+    spec = (
+        "project: p\nsteps:\n  a: {run: 'echo 1; echo 2 > $ORCH_OUTPUTS/x.txt', cache: true}\n"
+        "  b: {needs: a, run: 'echo $X', env: {X: '{{ steps.a.output.text }}'}}\n"
+    )
+    user.write("job.yaml", spec)
+    user.orch("run", "job.yaml")
+    files = user.files()
+    assert planned(user) == {"a": "cached", "b": "run"}
+    assert user.files() == files
