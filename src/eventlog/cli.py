@@ -11,8 +11,9 @@ from __future__ import annotations
 import typer
 
 from .cli_base import Mount, exit_code, guard
-from .cli_care import migrate_command, repair_command, salvage_command, verify_command
+from .cli_care import repair_command, salvage_command, verify_command
 from .cli_export import export_command
+from .cli_migrate import migrate_command
 from .cli_query import query_command, schema_command
 from .cli_read import cat_command, stats_command, tail_command
 from .streams import open_standard

@@ -1,9 +1,8 @@
-"""The log commands that look after logs: verify, repair, salvage, migrate."""
+"""The log commands that look after logs: verify, repair, salvage."""
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta, timezone, tzinfo
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -18,19 +17,13 @@ from .cli_base import (
     chosen,
     emit,
     emit_rows,
-    exit_code,
     guard,
     say,
 )
 from .cli_read import Command
-from .errors import EventLogError
 from .find import LogRef
-from .migrate import FileReport, migrate_all
 from .output import Format, document
 from .recover import Verdict
-
-_NAMED = 20
-_COUNTS = ("lines", "migrated", "already_new", "left", "blank", "torn_bytes", "bytes_before")
 
 
 def verify_command(mount: Mount) -> Command:
@@ -139,96 +132,3 @@ def salvage_command(mount: Mount) -> Command:
                 say(f"  because {done.reason}")
 
     return salvage
-
-
-def migrate_command(mount: Mount) -> Command:
-    """Return the command `migrate`."""
-
-    def migrate(
-        targets: Annotated[list[str], typer.Argument(metavar="PATH...", help="Logs or folders.")],
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-        tz: Annotated[
-            str, typer.Option("--tz", help="Of stamps without offset: Europe/Berlin, +02:00.")
-        ] = "UTC",
-        form: FormatOption = Format.TABLE,
-        as_json: JsonOption = False,
-        out: OutOption = None,
-    ) -> None:
-        """Bring logs of v1 and v2.0 up to date in place; each old one is kept as LOG.v1."""
-        form = chosen(form, as_json=as_json)
-        zone = _zone(tz)
-        with guard():
-            found = list(migrate_all(targets, dry_run=dry_run, tz=zone, lock_of=mount.lock_of))
-            reports = [report for report, _ in found]
-            if form is Format.JSON:
-                emit(document(_as_document(reports, dry_run=dry_run)), out)
-            else:
-                _print_reports(reports, form, out)
-            _tell(reports, [error for _, error in found if error], mount)
-            codes = [exit_code(error) for _, error in found if error]
-            codes += [1 for report in reports if report.left]
-            if codes:
-                raise typer.Exit(max(codes))
-
-    return migrate
-
-
-def _as_document(reports: list[FileReport], *, dry_run: bool) -> dict[str, Any]:
-    total = {name: sum(getattr(report, name) for report in reports) for name in _COUNTS}
-    return {
-        "dry_run": dry_run,
-        "files": [msgspec.to_builtins(report) for report in reports],
-        "total": {"files": len(reports), **total},
-    }
-
-
-def _print_reports(reports: list[FileReport], form: Format, out: str | None) -> None:
-    columns = ["log", "state", "lines", "migrated", "already new", "left", "bytes", "seconds"]
-    rows = [
-        [
-            one.path,
-            one.state,
-            one.lines,
-            one.migrated,
-            one.already_new,
-            one.left,
-            one.bytes_before,
-            round(one.seconds, 3),
-        ]
-        for one in reports
-    ]
-    emit_rows(columns, rows, form, out)
-
-
-def _tell(reports: list[FileReport], errors: list[EventLogError], mount: Mount) -> None:
-    for error in errors:
-        say(error.render())
-    for report in reports:
-        for line in report.named[:_NAMED]:
-            say(f"left: {report.path}:{line.line}: {line.reason}")
-        if report.left > _NAMED:
-            say(f"left: {report.path}: {report.left - _NAMED} lines more")
-        if report.torn_bytes:
-            say(f"{report.path}: {report.torn_bytes} bytes of a cut-off last line stay as they are")
-    if not reports:
-        say("no logs are here: no events.jsonl was found")
-    kept = sum(bool(report.backup) for report in reports)
-    if kept:
-        say(f"{kept} old log{'s' if kept != 1 else ''} kept as events.jsonl.v1")
-        say(f"next: {mount.prog} query log-versions")
-
-
-def _zone(name: str) -> tzinfo:
-    from zoneinfo import ZoneInfo
-
-    if name.upper() in {"UTC", "Z"}:
-        return UTC
-    if name[:1] in "+-" and len(name) == 6 and name[3] == ":":
-        digits = name[1:3] + name[4:]
-        if digits.isascii() and digits.isdigit() and int(name[1:3]) < 24 and int(name[4:]) < 60:
-            shift = timedelta(hours=int(name[1:3]), minutes=int(name[4:]))
-            return timezone(shift if name[0] == "+" else -shift)
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise typer.BadParameter(f"{name!r} is no time zone", param_hint="--tz") from error

@@ -11,13 +11,13 @@ would no longer hold.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, tzinfo
+from typing import NamedTuple
 
 from .codec import Stamper
 from .convert import (
@@ -45,10 +45,21 @@ from .recover import Scan, Verdict, scan
 from .source import FileSource
 from .upcast import convert
 
-__all__ = ["MAX_NAMED", "FileReport", "Left", "migrate", "migrate_all"]
+__all__ = ["MAX_NAMED", "FileReport", "Left", "Where", "migrate", "migrate_all"]
 
-Tell = Callable[[int], None]
-"""Is told, now and then, how many bytes of the log have been read."""
+Tell = Callable[[int, int], None]
+"""Is told, now and then, how many bytes of the log have been read, and how many it has."""
+
+
+class Where(NamedTuple):
+    """How far the migration of many logs is: which log of how many, and bytes of this one."""
+
+    path: str
+    number: int
+    logs: int
+    read: int
+    size: int
+
 
 _EDGE = 1 << 16
 """Bytes at either end of a log in which a seal is looked for first."""
@@ -123,7 +134,7 @@ def migrate_all(
     dry_run: bool = False,
     tz: tzinfo = UTC,
     lock_of: Callable[[str], str] = lock_beside,
-    tell: Callable[[str, int], None] | None = None,
+    tell: Callable[[Where], None] | None = None,
 ) -> Iterator[tuple[FileReport, EventLogError | None]]:
     """Migrate every log at the given files and folders; one that fails doesn't stop the rest.
 
@@ -132,14 +143,18 @@ def migrate_all(
         dry_run: only count.
         tz: what a stamp without offset is taken for.
         lock_of: names the lock of a log.
-        tell: is told, now and then, which log is being read and how many bytes of it were.
+        tell: is told, now and then, how far it is.
 
     Raises:
         LogNotFound: there is nothing at a target; raised before any log is touched.
     """
     paths = dict.fromkeys(path for target in targets for path in find_logs(target))
-    for path in paths:
-        told = None if tell is None else functools.partial(tell, path)
+    for number, path in enumerate(paths, 1):
+
+        def told(read: int, size: int, path: str = path, number: int = number) -> None:
+            if tell is not None:
+                tell(Where(path, number, len(paths), read, size))
+
         try:
             lock = lock_of(path)
             yield migrate(path, dry_run=dry_run, tz=tz, lock_path=lock, tell=told), None
@@ -161,7 +176,7 @@ def _check(path: str) -> None:
         )
 
 
-def _quiet(_bytes: int) -> None:
+def _quiet(_read: int, _size: int) -> None:
     pass
 
 
@@ -240,7 +255,7 @@ class _Work:
         counts = Counts()
         for piece in converted(source, counts, self._tz, trusted=trusted):
             yield piece
-            self._tell(counts.bytes_before)
+            self._tell(counts.bytes_before, source.size)
         for name in Counts.__struct_fields__:
             setattr(self._report, name, getattr(counts, name))
 

@@ -426,11 +426,11 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 
 
 @app.command(name="migrate-events", context_settings=_PASS_ON)
-def migrate_events(context: typer.Context) -> None:
+def migrate_events(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
     """Bring logs of v1 and v2.0 to v2.1, in place."""
     from .events import migrate_app
 
-    migrate_app("runs")(context.args, prog_name="orch migrate-events")
+    migrate_app(runs_dir)(context.args, prog_name="orch migrate-events")
 
 
 @app.command(context_settings=_PASS_ON)
