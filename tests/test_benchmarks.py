@@ -60,7 +60,9 @@ def test_every_case_is_listed_with_its_bar(tmp_path):
     done = bench("--list", tmp=tmp_path / "t")
     assert done.returncode == 0, done.stderr
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert " ".join(names) == "startup diamond chain fanout scale resume append read"
+    assert (
+        " ".join(names) == "startup diamond calls chain fanout scale resume append read migration"
+    )
     assert all("(bar: " in line for line in done.stdout.splitlines())
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from harness import Case
 
-from . import append, calls, chain, diamond, fanout, read, resume, scale, startup
+from . import append, calls, chain, diamond, fanout, migration, read, resume, scale, startup
 
-CASES: dict[str, Case] = {
-    module.CASE.name: module.CASE
-    for module in (startup, diamond, calls, chain, fanout, scale, resume, append, read)
-}
+_MODULES = (startup, diamond, calls, chain, fanout, scale, resume, append, read, migration)
+
+CASES: dict[str, Case] = {module.CASE.name: module.CASE for module in _MODULES}
