@@ -16,7 +16,7 @@ import msgspec
 from .codec import looks_sealed
 from .forms import Form
 from .lines import BytesSource, Source, blocks
-from .plain import plain
+from .plain import plain, plain_block
 from .recover import Verdict, scan
 from .upcast import convert_any
 
@@ -83,7 +83,7 @@ def converted(
     """
     for offset, raw in blocks(source):
         if raw.endswith(b"\n"):
-            new = _lines(raw[:-1].split(b"\n"), counts, tz, trusted=trusted) + b"\n"
+            new = _block(raw, counts, tz, trusted=trusted)
         elif _is_whole(raw):
             new = _lines([raw], counts, tz, trusted=trusted)
         else:
@@ -91,7 +91,19 @@ def converted(
             new = raw
         counts.bytes_before += len(raw)
         counts.bytes_after += len(new)
-        yield Piece(offset, len(raw), new, new != raw)
+        yield Piece(offset, len(raw), new, new is not raw and new != raw)
+
+
+def _block(raw: bytes, counts: Counts, tz: tzinfo, *, trusted: bool) -> bytes:
+    found = plain_block(raw, tz)
+    if found is None:
+        return _lines(raw[:-1].split(b"\n"), counts, tz, trusted=trusted) + b"\n"
+    new, changed = found
+    lines = raw.count(b"\n")
+    counts.lines += lines
+    counts.migrated += changed
+    counts.already_new += lines - changed
+    return new
 
 
 def _lines(lines: list[bytes], counts: Counts, tz: tzinfo, *, trusted: bool) -> bytes:

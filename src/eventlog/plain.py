@@ -18,14 +18,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, tzinfo
-from itertools import compress, repeat
-from operator import is_, itemgetter, methodcaller
-from typing import Annotated, NamedTuple
+from itertools import compress
+from operator import is_, itemgetter
+from typing import NamedTuple
 
-import msgspec
-
-from .forms import MATTER
+from . import tails
 from .stamps import utc
+from .tails import CACHED, Look
 
 MAX_LOOKS = 12
 """Told apart in one call; the lines of more are not plain."""
@@ -36,59 +35,6 @@ _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _MINUTE = len("2025-10-22T10:00:")
 _HOUR = len("2025-10-22T10:")
 _FIVE = ord("5")
-_SPACES = frozenset(b" \t\r\n")
-_CACHED = 4096
-
-_STRING = rb'"[^"\\\x00-\x1f]*+"'
-_USUAL_HEAD = re.compile(
-    rb'(?:, ?"level": ?S)?+(?:, ?"job_id": ?S)?+(?:, ?"type": ?S)?+'
-    rb'(?:, ?"step": ?(?:S|null))?+'.replace(b"S", _STRING)
-)
-_MEMBER = re.compile(
-    rb", ?(S): ?(?:S|true|false|null|"
-    rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)".replace(b"S", _STRING)
-)
-_KEPT_HEAD = re.compile(
-    rb'(?:, ?"(?:level|job_id|type|step)": ?(?:S|null))*+'.replace(b"S", _STRING)
-)
-_FIRST = re.compile(rb"(, ?)S(: ?)[^ \t\r]".replace(b"S", _STRING), re.DOTALL)
-
-_Never = Annotated[int, msgspec.Meta(gt=1, lt=1)]
-
-
-class _NoMore(msgspec.Struct, gc=False):
-    """An object without any member that matters: such a value is invalid, whatever it is."""
-
-    ts: _Never = 0
-    timestamp: _Never = 0
-    level: _Never = 0
-    job_id: _Never = 0
-    type: _Never = 0
-    step: _Never = 0
-    data: _Never = 0
-
-
-_DECODER = msgspec.json.Decoder(_NoMore)
-
-
-class _Look(NamedTuple):
-    """How a line begins, up to the quote after its stamp.
-
-    Attributes:
-        zeros: these bytes, each digit a zero.
-        start, end: of the stamp.
-        is_ts: whether it is called `ts`.
-        has_zone: whether it ends in Z.
-        colon, comma: as the line's program wrote them.
-    """
-
-    zeros: bytes
-    start: int
-    end: int
-    is_ts: bool
-    has_zone: bool
-    colon: bytes
-    comma: bytes
 
 
 class _Some(NamedTuple):
@@ -121,23 +67,51 @@ def plain(lines: Sequence[bytes], tz: tzinfo = UTC) -> list[bytes | None]:
         left, look = _first_look(left)
         if look is None:
             break
-        begins = list(map(itemgetter(slice(look.end + 1)), left.lines))
-        if b"".join(begins).translate(_ZEROS) == look.zeros * len(begins):
-            alike, left = left, _Some((), ())
-        else:
-            fits = [begin.translate(_ZEROS) == look.zeros for begin in begins]
-            begins = list(compress(begins, fits))
-            alike, left = left.that(fits), left.that([not fit for fit in fits])
-        alike, now = _with_sound_stamps(alike, begins, look, UTC if look.has_zone else tz)
-        news = _today(alike, look, now)
-        if len(news) == len(found):
-            return news
-        for number, new in zip(alike.numbers, news, strict=True):
+        alike, now, left = _alike(left, look, tz)
+        for number, new in zip(alike.numbers, _made(_cut(alike, look, now)), strict=True):
             found[number] = new
     return found
 
 
-def _first_look(some: _Some) -> tuple[_Some, _Look | None]:
+def plain_block(block: bytes, tz: tzinfo = UTC) -> tuple[bytes, int] | None:
+    """Return whole lines in today's form, and how many have changed.
+
+    None if not all are plain and look alike.
+
+    Args:
+        block: lines, each with its newline.
+        tz: what a stamp without offset is taken for.
+    """
+    lines = block[:-1].split(b"\n")
+    some, look = _first_look(_Some(range(len(lines)), lines))
+    if look is None or len(some.lines) < len(lines) or not (block.isascii() or _is_utf8(block)):
+        return None
+    alike, now, _ = _alike(some, look, tz)
+    if len(alike.lines) < len(lines):
+        return None
+    cut = _cut(alike, look, now)
+    same = len(lines) if cut.news is cut.rests else sum(map(is_, cut.news, cut.rests))
+    if cut.is_same and same == len(lines):
+        return block, 0
+    if cut.news is not cut.rests and None in cut.news:
+        return None
+    made = map(cut.zone.join, zip(cut.stamps, cut.news, strict=True))  # type: ignore[arg-type]
+    new = cut.begin + (b"\n" + cut.begin).join(made) + b"\n"
+    return new, len(lines) - same if cut.is_same else len(lines)
+
+
+def _alike(some: _Some, look: Look, tz: tzinfo) -> tuple[_Some, dict[bytes, bytes], _Some]:
+    """Return the lines of a look that have sound stamps, what minutes become, and the others."""
+    left = _Some((), ())
+    begins = list(map(itemgetter(slice(look.end + 1)), some.lines))
+    if b"".join(begins).translate(_ZEROS) != look.zeros * len(begins):
+        fits = [begin.translate(_ZEROS) == look.zeros for begin in begins]
+        begins = list(compress(begins, fits))
+        some, left = some.that(fits), some.that([not fit for fit in fits])
+    return *_with_sound_stamps(some, begins, look, UTC if look.has_zone else tz), left
+
+
+def _first_look(some: _Some) -> tuple[_Some, Look | None]:
     """Return the look of the first line that has one, and the lines from there on."""
     for at, line in enumerate(some.lines):
         opening = _OPENING.match(line)
@@ -148,7 +122,7 @@ def _first_look(some: _Some) -> tuple[_Some, _Look | None]:
         if stamp is None:
             continue
         end = start + stamp.end() - 1
-        look = _Look(
+        look = Look(
             zeros=line[: end + 1].translate(_ZEROS),
             start=start,
             end=end,
@@ -162,7 +136,7 @@ def _first_look(some: _Some) -> tuple[_Some, _Look | None]:
 
 
 def _with_sound_stamps(
-    some: _Some, begins: list[bytes], look: _Look, tz: tzinfo
+    some: _Some, begins: list[bytes], look: Look, tz: tzinfo
 ) -> tuple[_Some, dict[bytes, bytes]]:
     """Leave out lines whose stamps are none; return what minutes become, if they change.
 
@@ -190,146 +164,55 @@ def _with_sound_stamps(
     return some, now if any(map(bytes.__ne__, now, now.values())) else {}
 
 
-def _today(some: _Some, look: _Look, now: dict[bytes, bytes]) -> list[bytes | None]:
-    """Return lines that look alike, and have sound stamps, in today's form."""
-    if not some.lines:
-        return []
+class _Cut(NamedTuple):
+    """Lines that look alike, cut.
+
+    Attributes:
+        lines: as they are.
+        stamps: in UTC, without what stands around them.
+        rests: what follows their stamps.
+        news: that in today's form, None where a line is not plain.
+        begin, zone: what stands before and after a stamp in today's form.
+        is_same: whether a line whose rest does not change does not change.
+    """
+
+    lines: Sequence[bytes]
+    stamps: list[bytes]
+    rests: list[bytes]
+    news: list[bytes | None]
+    begin: bytes
+    zone: bytes
+    is_same: bool
+
+
+def _cut(some: _Some, look: Look, now: dict[bytes, bytes]) -> _Cut:
+    """Cut lines that look alike, and have sound stamps."""
     rests = list(map(itemgetter(slice(look.end, None)), some.lines))
-    news = _rests(rests, look)
-    is_today = look.is_ts and look.has_zone
-    if is_today and news is rests:
-        return list(some.lines)
     stamps = list(map(itemgetter(slice(look.start, look.end)), some.lines))
     if now:
         stamps = [now[stamp[:_MINUTE]] + stamp[_MINUTE:] for stamp in stamps]
-    begin = b'{"ts"%b"' % look.colon
-    zone = b"" if look.has_zone else b"Z"
-    if None not in news and not (is_today and any(map(is_, news, rests))):
-        parts: Iterable[tuple[bytes, ...]] = zip(repeat(begin), stamps, repeat(zone), news)  # type: ignore[assignment]
-        return list(map(b"".join, parts))
+    return _Cut(
+        lines=some.lines,
+        stamps=stamps,
+        rests=rests,
+        news=tails.today(rests, look) if rests else [],
+        begin=b'{"ts"%b"' % look.colon,
+        zone=b"" if look.has_zone else b"Z",
+        is_same=look.is_ts and look.has_zone,
+    )
+
+
+def _made(cut: _Cut) -> list[bytes | None]:
+    """Return the lines in today's form."""
+    if cut.is_same and cut.news is cut.rests:
+        return list(cut.lines)
     made: list[bytes | None] = []
-    for line, stamp, rest, new in zip(some.lines, stamps, rests, news, strict=True):
-        if new is None or (is_today and new is rest):
+    for line, stamp, rest, new in zip(cut.lines, cut.stamps, cut.rests, cut.news, strict=True):
+        if new is None or (cut.is_same and new is rest):
             made.append(new and line)
         else:
-            made.append(b"".join((begin, stamp, zone, new)))
+            made.append(b"".join((cut.begin, stamp, cut.zone, new)))
     return made
-
-
-# --- what follows the stamp -------------------------------------------------------------------
-
-
-def _rests(rests: list[bytes], look: _Look) -> list[bytes | None]:
-    """Return each rest in today's form, None where it is not plain; the same list if all is well.
-
-    Args:
-        rests: of lines, from the quote after the stamp.
-        look: of all of them.
-    """
-    cuts = list(map(methodcaller("partition", look.comma + b'"data"' + look.colon), rests))
-    marks = list(map(itemgetter(1), cuts))
-    if all(marks):
-        return _with_data(rests, cuts)
-    if not any(marks):
-        return _without_data(rests, look)
-    some = iter(_with_data(list(compress(rests, marks)), list(compress(cuts, marks))))
-    others = iter(
-        _without_data([rest for rest, mark in zip(rests, marks, strict=True) if not mark], look)
-    )
-    return [next(some) if mark else next(others) for mark in marks]
-
-
-def _with_data(
-    rests: list[bytes], cuts: Sequence[tuple[bytes, bytes, bytes]]
-) -> list[bytes | None]:
-    heads, _, tails = zip(*cuts, strict=True)
-    sound = {head: _is_head(head[1:]) for head in set(heads)}
-    objects = _are_objects(b'{"_":', tails)
-    if all(sound.values()) and all(objects):
-        return rests  # type: ignore[return-value]
-    return [
-        rest if sound[head] and fits else None
-        for rest, head, fits in zip(rests, heads, objects, strict=True)
-    ]
-
-
-def _without_data(rests: list[bytes], look: _Look) -> list[bytes | None]:
-    """Move payloads into `data`."""
-    step = b'"step"' + look.colon + b'"'
-    comma, after = len(look.comma), len(look.colon) + 1
-    heads: list[bytes] = []
-    firsts: list[bytes] = []  # the first member of each payload, up to one byte of its value
-    payloads: list[bytes] = []
-    for rest in rests:
-        at = rest.find(step)
-        end = rest.find(b'"', at + len(step)) + 1 if at >= 0 else _kept_end(rest)
-        heads.append(rest[:end])
-        if len(rest) > end + 1:
-            firsts.append(rest[end : rest.find(b":", end) + after] or rest[end:])
-            payloads.append(rest[end + comma :])
-        else:  # a brace is all that follows, or the line is none
-            firsts.append(b"")
-            payloads.append(rest[end:])
-    sound = {head: _is_head(head[1:]) for head in set(heads)}
-    moves = {first: _is_first(first, look) for first in set(firsts)}
-    ends = {pair: _is_end(pair) for pair in set(map(itemgetter(slice(-2, None)), payloads))}
-    objects = _are_objects(b"{", payloads)
-    data = b"".join((look.comma, b'"data"', look.colon, b"{"))
-    news = list(map(b"".join, zip(heads, repeat(data), payloads, repeat(b"}"))))
-    if all(firsts) and all(objects) and all((*sound.values(), *moves.values(), *ends.values())):
-        return news  # type: ignore[return-value]
-    fits = (
-        is_object and sound[head] and moves[first] and ends[payload[-2:]]
-        for is_object, head, first, payload in zip(objects, heads, firsts, payloads, strict=True)
-    )
-    return [
-        (new if first else rest) if fit else None
-        for new, first, rest, fit in zip(news, firsts, rests, fits, strict=True)
-    ]
-
-
-def _kept_end(rest: bytes) -> int:
-    found = _KEPT_HEAD.match(rest, 1)
-    return found.end() if found else 1
-
-
-def _is_first(first: bytes, look: _Look) -> bool:
-    """Return whether a payload begins in its line's own way; without one all is well."""
-    found = _FIRST.fullmatch(first)
-    return not first or (found is not None and found.groups() == (look.comma, look.colon))
-
-
-def _is_end(last: bytes) -> bool:
-    """Return whether a payload ends with its last member's value and the line's brace."""
-    return last.endswith(b"}") and last[0] not in _SPACES
-
-
-def _are_objects(begin: bytes, tails: Sequence[bytes]) -> list[bool]:
-    """Return of each whether it is an object without members that matter, with `begin` before it.
-
-    The decoder takes many at once. It would let a value go on over a line's end, and two stand in
-    a line; but after a `}` no value goes on with the `{` that begins each line, so that as many
-    values as lines is one in each.
-    """
-    try:
-        if {*map(_last, tails)} <= {b"}"}:
-            found = _DECODER.decode_lines(begin + (b"\n" + begin).join(tails)) if tails else []
-            if len(found) == len(tails):
-                return [True] * len(tails)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    return [_is_object(begin + tail) for tail in tails]
-
-
-_last = itemgetter(slice(-1, None))
-
-
-def _is_object(text: bytes) -> bool:
-    try:
-        _DECODER.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -340,36 +223,9 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-# --- what was seen before ---------------------------------------------------------------------
+# --- what was seen before --------------------------------------------------------------------
 
-_heads: dict[bytes, bool] = {}
 _minutes: dict[tuple[tzinfo, bytes], bytes] = {}
-
-
-def _is_head(head: bytes) -> bool:
-    """Return whether this is members, each of a simple value, of which none matters twice."""
-    known = _heads.get(head)
-    if known is None:
-        if len(_heads) >= _CACHED:
-            _heads.clear()
-        known = bool(_USUAL_HEAD.fullmatch(head)) or _is_sound(head)
-        # What opens a sealed part is for `recover` to judge.
-        known = _heads[head] = known and b"log.opened" not in head
-    return known
-
-
-def _is_sound(head: bytes) -> bool:
-    position = 0
-    names: list[bytes] = []
-    while found := _MEMBER.match(head, position):
-        names.append(found[1][1:-1])
-        position = found.end()
-    mattering = [name for name in names if name.decode("utf-8", "replace") in MATTER]
-    return (
-        position == len(head)
-        and len(set(mattering)) == len(mattering)
-        and {b"ts", b"timestamp", b"data"}.isdisjoint(mattering)
-    )
 
 
 def _in_utc(minutes: Iterable[bytes], tz: tzinfo) -> dict[bytes, bytes]:
@@ -378,7 +234,7 @@ def _in_utc(minutes: Iterable[bytes], tz: tzinfo) -> dict[bytes, bytes]:
     for minute in minutes:
         known = _minutes.get((tz, minute))
         if known is None:
-            if len(_minutes) >= _CACHED:
+            if len(_minutes) >= CACHED:
                 _minutes.clear()
             text = minute.decode("ascii")
             first, last = utc(f"{text}00", tz) or "", utc(f"{text}59", tz) or ""

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventlog import plain as module
-from eventlog.plain import plain
+from eventlog import tails
+from eventlog.plain import plain, plain_block
 from eventlog.upcast import Converted, convert, convert_any
 
 DATA = Path(__file__).parent.parent / "data"
@@ -34,6 +35,12 @@ def agrees(lines, tz=UTC):
             assert (new, "") == (due.line, due.left), line
             assert new is line or new != line
         assert convert(line, tz) == due, line
+    block = plain_block(b"".join(line + b"\n" for line in lines), tz)
+    if block is not None:
+        due = [convert_any(line, tz).line for line in lines]
+        changed = sum(new != line for new, line in zip(due, lines, strict=True))
+        assert block == (b"".join(line + b"\n" for line in due), changed)
+        assert None not in together
     return sum(new is not None for new in together)
 
 
@@ -140,6 +147,15 @@ GLUED = [
 ]
 
 
+def test_a_block_of_one_look_is_taken_as_a_whole():
+    v1 = [b'{"timestamp":"2025-10-22T10:00:%02d","type":"x","data":{}}' % n for n in range(60)]
+    v2_0 = [b'{"ts": "2025-10-22T10:00:%02dZ", "type": "x", "n": 1}' % n for n in range(60)]
+    for lines, bare in ((v1, v1[:1]), (v2_0, [b'{"ts": "2025-10-22T10:00:00Z", "type": "x"}'])):
+        assert agrees(lines + bare) == 61
+        assert plain_block(b"\n".join(lines + bare) + b"\n") is not None
+        assert plain_block(b"\n".join([*lines, *bare, b""]) + b"\n") is None
+
+
 def test_a_value_that_goes_on_over_lines_does_not_make_up_for_two_in_one():
     assert agrees(GLUED) == 0
     assert agrees([*GLUED, b'{"ts":"2025-10-22T10:00:00Z","data":{}}']) == 1
@@ -197,14 +213,15 @@ def test_more_looks_than_are_told_apart_are_left_to_the_rule():
 
 
 def test_what_was_seen_is_forgotten_when_there_is_too_much_of_it(monkeypatch):
-    monkeypatch.setattr(module, "_CACHED", 3)
+    monkeypatch.setattr(module, "CACHED", 3)
+    monkeypatch.setattr(tails, "CACHED", 3)
     lines = [
         b'{"ts":"2025-10-%dT%d:00:00Z","step":"s%d","data":{}}' % (day, hour, hour)
         for day in (11, 12)
         for hour in range(10, 20)
     ]
     assert agrees(lines) == 20
-    assert len(module._heads) <= 3
+    assert len(tails._heads) <= 3
     assert len(module._minutes) <= 3
 
 

@@ -13,7 +13,7 @@ EFFECTS = {"os", "time", "random", "anyio", "asyncio", "httpx", "socket", "subpr
 PURE = {
     "eventlog": [
         *("codec", "convert", "forms", "plain", "projection", "recover", "sealer", "stamps"),
-        "upcast",
+        *("tails", "upcast"),
     ],
     "orchestrator": [
         *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state", "status"),
