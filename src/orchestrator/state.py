@@ -38,6 +38,7 @@ from .errors import FailureKind
 from .fan import Fan, anew, expanded
 from .graph import Graph
 from .instances import base_of, instance
+from .older import OLDER, as_now, given_by
 from .readiness import chosen, first_ready, settle, wait_no_more
 from .status import DONE, SETTLED, JobStatus, StepState, StepStatus, Success, Totals
 
@@ -244,6 +245,8 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.former = before
     state.gone = {}
     for name, success in state.past.items():
+        if success.by == OLDER and name in graph.steps:
+            state.past[name] = as_now(success, graph.steps[name].kind)
         if name in state.steps or not success.key:
             continue
         group = graph.steps.get(base_of(name)) if "[" in name else None
@@ -300,6 +303,7 @@ def _step_succeeded(state: JobState, name: str, data: ev.StepEnd, record: Record
         output_sha256=data.output_sha256,
         files=data.files,
         duration_s=duration_s,
+        by=given_by(data, record.sum),
     )
     _done(state, name, StepStatus.SUCCEEDED, success)
 

@@ -47,7 +47,7 @@ SETTLED = DONE | {StepStatus.FAILED, StepStatus.SKIPPED}
 class Success(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A recorded result. `output` is a JSON value, or a BlobRef's object for a large one.
 
-    `by` is who gave it by hand: such a result stands whatever the step's key.
+    `by` is who gave it by hand, or `older.OLDER`: such a result stands whatever the step's key.
     """
 
     step: str
