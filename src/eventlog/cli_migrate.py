@@ -226,7 +226,9 @@ def summary(reports: Sequence[FileReport], total: dict[str, Any]) -> str:
         f" {size_of(total['bytes_before'])} in {seconds:.1f} s"
     )
     if total["backups"]:
-        text += f"\n{_logs(total['backups'], 'old ')} kept as events.jsonl.v1"
+        names = {os.path.basename(report.path) for report in reports if report.backup}
+        name = names.pop() if len(names) == 1 else "LOG"
+        text += f"\n{_logs(total['backups'], 'old ')} kept as {name}.v1"
     return text
 
 
