@@ -174,7 +174,7 @@ class Stamper:
             second, rest = divmod(time_ns, _SECOND_NS)
             moment = datetime.fromtimestamp(second, UTC)
             self._text = moment.strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0")
-            self._second_ns = time_ns - rest
+            self._second_ns = int(second) * _SECOND_NS  # whole, whatever was given
         return f"{self._text}{rest // 1000:06d}Z"
 
 

@@ -236,3 +236,13 @@ def test_a_type_is_decoded_from_the_whole_line():
     line, _ = codec.seal(5, TS, codec.encode_members(note(4)), PREV, 3)
     assert msgspec.json.decode(line, type=Noted) == note(4)
     assert scan(BytesSource(line)).reason  # and the line alone is no log
+
+
+def test_a_time_that_was_refused_spoils_no_later_one():
+    stamp = codec.Stamper()
+    for wrong in (1_700_000_000_000_000_000.5, 1.5, float("nan"), "1", 10**30):
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            stamp(wrong)
+        assert stamp(1_700_000_000_000_001_999) == "2023-11-14T22:13:20.000001Z"
+        assert stamp(1_999) == "1970-01-01T00:00:00.000001Z"
+        assert stamp(-1) == "1969-12-31T23:59:59.999999Z"
