@@ -316,6 +316,7 @@ def kinds_of(
     options: Options,
 ) -> dict[str, StepKind]:
     """Return the kinds of steps by the names they have in a spec."""
+    from . import plugins
     from .providers.gate import Gates
     from .steps.approve import ApproveStep
     from .steps.llm import LLMStep
@@ -337,6 +338,7 @@ def kinds_of(
         "python": PythonStep(),
         "run": ShellStep(),
         "approve": ApproveStep(),
+        **plugins.step_kinds(step.use for step in spec.steps.values() if step.use is not None),
     }
 
 

@@ -10,6 +10,7 @@ import difflib
 import importlib
 from collections.abc import Mapping
 
+from .. import plugins
 from ..errors import ConfigError
 from .base import Message, Progress, Provider, Reply, Request, Usage
 
@@ -21,8 +22,10 @@ __all__ = [
     "Reply",
     "Request",
     "Usage",
+    "all_names",
     "check_model",
     "connect",
+    "known",
 ]
 
 _MODULES = {
@@ -34,14 +37,24 @@ _MODULES = {
 }
 
 NAMES: tuple[str, ...] = tuple(_MODULES)
-"""What a spec's `provider:` and `--provider` can be."""
+"""The built-in providers: what a spec's `provider:` and `--provider` can be without more."""
+
+
+def known(name: str) -> bool:
+    """Tell whether there is such a provider, built in or installed."""
+    return name in _MODULES or name in plugins.names(plugins.PROVIDERS)
+
+
+def all_names() -> tuple[str, ...]:
+    """Return the names of all providers, the built-in ones first."""
+    return (*NAMES, *(name for name in plugins.names(plugins.PROVIDERS) if name not in NAMES))
 
 
 def connect(name: str, *, base_url: str | None = None, environ: Mapping[str, str]) -> Provider:
     """Return the provider, without calling anything yet.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `all_names()`.
         base_url: of a spec; goes before the provider's environment variable. `offline` has no
             server and does not look at it.
         environ: where addresses and keys are looked up.
@@ -50,26 +63,54 @@ def connect(name: str, *, base_url: str | None = None, environ: Mapping[str, str
         ConfigError: for an unknown name, an address that can't be used, or a key that would
             go to a server which neither the environment nor the vendor named.
     """
-    module = importlib.import_module(_module(name), __package__)
+    if name not in _MODULES:
+        return _installed(name, base_url, environ)
+    module = importlib.import_module(_MODULES[name], __package__)
     provider: Provider = module.connect(base_url, environ)
     return provider
 
 
 def check_model(name: str, model: str) -> None:
     """Raise ConfigError if it is known without a call that this provider has no such model."""
-    if _module(name) == _MODULES["offline"]:
+    if name == "offline":
         from .offline import known_model
 
         known_model(model)
+    elif not known(name):
+        raise _unknown(name)
 
 
-def _module(name: str) -> str:
-    if name in _MODULES:
-        return _MODULES[name]
-    near = difflib.get_close_matches(name, NAMES, n=1)
+def _installed(name: str, base_url: str | None, environ: Mapping[str, str]) -> Provider:
+    """Return a provider that another package brings."""
+    if not known(name):
+        raise _unknown(name)
+    connect = plugins.load(plugins.PROVIDERS, name)
+    try:
+        provider: Provider = connect(base_url, environ)
+        found = provider.name
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the provider `{name}` can't be made: {type(error).__name__}: {error}",
+            place=f"entry point {plugins.PROVIDERS}",
+            hint="see what its package asks for",
+        ) from error
+    if found != name:
+        raise ConfigError(
+            f"the provider `{name}` calls itself `{found}`",
+            place=f"entry point {plugins.PROVIDERS}",
+            hint="its `name` must be that of its entry point: it stands in events and keys",
+        )
+    return provider
+
+
+def _unknown(name: str) -> ConfigError:
+    every = all_names()
+    near = difflib.get_close_matches(name, every, n=1)
     guess = f"did you mean `{near[0]}`? " if near else ""
-    raise ConfigError(
+    return ConfigError(
         f"no provider is called `{name[:64]}`",
         place="provider",
-        hint=f"{guess}known are {', '.join(NAMES)}",
+        hint=f"{guess}known are {', '.join(every)}",
     )

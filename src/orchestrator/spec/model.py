@@ -73,6 +73,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         name: matches `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+        use: a kind of step that another package brings.
         python: `module:function`.
         run: a shell command, never a template.
         needs: the steps that must have succeeded.
@@ -105,6 +106,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     name: str
+    use: str | None = None
     llm: LLM | None = None
     python: str | None = None
     run: str | None = None
@@ -153,7 +155,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def kind(self) -> str:
-        """The name of the kind: `llm`, `python`, `run` or `approve`."""
+        """The name of the kind: `llm`, `python`, `run`, `approve`, or that of another package."""
+        if self.use is not None:
+            return self.use
         if self.llm is not None:
             return "llm"
         if self.approve is not None:

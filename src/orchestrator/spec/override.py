@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ..errors import UsageError
-from ..providers import NAMES, check_model
+from ..providers import all_names, check_model, known
 from ..suggest import did_you_mean
 from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model, fits
 
@@ -28,12 +28,12 @@ def switched(spec: Spec, provider: str | None, model: str | None) -> Spec:
         UsageError: for an unknown provider, or one whose model is not said.
         ConfigError: for a model the provider is known not to have.
     """
-    if provider is not None and provider not in NAMES:
-        near = did_you_mean(provider, NAMES)
+    if provider is not None and not known(provider):
+        near = did_you_mean(provider, all_names())
         raise UsageError(
             f"no provider is called {provider!r}",
             place="--provider",
-            hint=f"{near} known are {', '.join(NAMES)}".strip(),
+            hint=f"{near} known are {', '.join(all_names())}".strip(),
         )
     new = provider or spec.provider
 

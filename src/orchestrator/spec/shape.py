@@ -52,6 +52,7 @@ TOP = {
     "record": TEXT,
 }
 STEP = {
+    "use": TEXT,
     "llm": MAP,
     "python": TEXT,
     "run": TEXT,

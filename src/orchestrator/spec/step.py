@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from .. import plugins
 from ..errors import ConfigError
-from ..providers import NAMES, check_model
+from ..providers import all_names, check_model, known
 from ..recovery import Effects, Then
 from ..retry import RetryPolicy
 from ..safepath import UnsafePath, components
@@ -28,7 +29,7 @@ FILE = "file://"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}", re.ASCII)
-_KINDS = ("llm", "python", "run", "approve")
+_KINDS = ("llm", "python", "run", "approve", "use")
 _NOT_FOR = {
     "llm": {
         "cwd": "an llm step starts no process",
@@ -43,6 +44,7 @@ _NOT_FOR = {
     "approve": dict.fromkeys(
         ("with", "env", "cwd", "files", "save_as", "timeout_s", "retry"), "nothing is run there"
     ),
+    "use": dict.fromkeys(("env", "cwd", "save_as"), "values go under `with:`"),
 }
 
 
@@ -100,6 +102,8 @@ class StepCheck:
                 doc.find((*path, "run"), "{{"),
                 'pass the value through `env:` and use it as "$NAME"',
             )
+        if "use" in step:
+            self._use((*path, "use"), step["use"])
         self._cache(path, step)
         step["needs"] = self._needs(path, name, step.get("needs", []))
         if "env" in step:
@@ -130,7 +134,7 @@ class StepCheck:
                 "ORC118",
                 message,
                 self.doc.at_key(path),
-                "give it `llm:`, `python:`, `run:` or `approve:`",
+                "give it `llm:`, `python:`, `run:`, `approve:` or `use:`",
             )
         elif kinds:
             for key, hint in _NOT_FOR[kinds[0]].items():
@@ -148,6 +152,16 @@ class StepCheck:
                 step["cache"] = policy
         elif call and self.defaults.cache is not None:
             step["cache"] = self.defaults.cache
+
+    def _use(self, where: Path, kind: str) -> None:
+        every = [name for name in plugins.names(plugins.STEPS) if name not in _KINDS]
+        if kind not in every:
+            hint = did_you_mean(kind, every) or (
+                f"installed are {', '.join(every)}" if every else "install the package with it"
+            )
+            self.doc.problem(
+                "ORC119", f"no kind of step is called `{kind}`", self.doc.at(where), hint
+            )
 
     def _needs(self, path: Path, name: str, needs: list[str]) -> tuple[str, ...]:
         for index, need in enumerate(needs):
@@ -176,7 +190,7 @@ class StepCheck:
             check_url(doc, (*path, "base_url"), llm["base_url"])
         model = llm.get("model") or (self.defaults.model if own else "")
         model = clean_model(provider, model or DEFAULT_MODELS.get(provider, ""))
-        if provider in NAMES:
+        if known(provider):
             self._model(path, provider, model, llm)
         options = {**self.defaults.options, **llm.get("options", {})}
         base_url = llm.get("base_url") or (self.defaults.base_url if own else "")
@@ -330,8 +344,9 @@ def check_secrets(doc: Document, path: Path, names: list[str]) -> tuple[str, ...
 
 def check_provider(doc: Document, where: Path, provider: str) -> None:
     """Note an unknown provider."""
-    if provider not in NAMES:
-        hint = did_you_mean(provider, NAMES) or f"known are {', '.join(NAMES)}"
+    if not known(provider):
+        every = all_names()
+        hint = did_you_mean(provider, every) or f"known are {', '.join(every)}"
         doc.problem("ORC119", f"no provider is called `{provider}`", doc.at(where), hint)
 
 

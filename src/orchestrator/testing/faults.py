@@ -200,6 +200,13 @@ async def _bomb(writer: asyncio.StreamWriter) -> None:
 
 @functools.cache
 def _packed_bomb() -> bytes:
-    deflate = zlib.compressobj(wbits=31)
+    """Return the bomb: one packed MiB again and again, which takes no time to make."""
     spaces = b" " * 2**20
-    return b"".join(deflate.compress(spaces) for _ in range(BOMB_MIB)) + deflate.flush()
+    deflate = zlib.compressobj(wbits=-15)
+    block = deflate.compress(spaces) + deflate.flush(zlib.Z_FULL_FLUSH)
+    check = 0
+    for _ in range(BOMB_MIB):
+        check = zlib.crc32(spaces, check)
+    head = b"\x1f\x8b\x08" + bytes(5) + b"\x02\xff"
+    end = zlib.compressobj(wbits=-15).flush()
+    return head + block * BOMB_MIB + end + struct.pack("<II", check, BOMB_MIB * 2**20)

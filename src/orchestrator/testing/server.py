@@ -74,6 +74,8 @@ class Server:
             _write(writer, status, value)
             return True
         kind = wire.protocol(request.path)
+        if kind is None and any(fault.fits(request.path, request.body) for fault in self._faults):
+            kind = "openai"  # of another protocol only the faults are known
         if kind is None or request.method != "POST":
             listing = wire.models(request.path) if request.method == "GET" else None
             missing = wire.refusal(kind, 404, f"{request.method} {request.path} is not known")
