@@ -418,14 +418,14 @@ def init(
     command.init(folder, example)
 
 
-from . import models as _models  # noqa: E402, F401 - its commands need the names above
-
 # The log commands bring their own options. They are built when one of them is called, so that no
 # other command waits for them; completion needs them all.
-_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+from . import models as _models  # noqa: E402, F401 - its commands need the names above
 
 
-@app.command(name="migrate-events", context_settings=_PASS_ON)
+@app.command(name="migrate-events", context_settings=PASS_ON)
 def migrate_events(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
     """Bring logs of v1 and v2.0 to v2.1, in place."""
     from .events import migrate_app
@@ -433,7 +433,7 @@ def migrate_events(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
     migrate_app(runs_dir)(context.args, prog_name="orch migrate-events")
 
 
-@app.command(context_settings=_PASS_ON)
+@app.command(context_settings=PASS_ON)
 def events(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
     """Query, check and repair event logs."""
     from .events import events_app

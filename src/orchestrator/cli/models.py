@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .app import AsJson, Format, ListFormat, Output, RunsDir, app
+from .app import PASS_ON, AsJson, Format, ListFormat, Output, RunsDir, app
 
 
 @app.command()
@@ -65,3 +65,12 @@ def cost(
         form="json" if as_json else format_.value,
         output=output,
     )
+
+
+@app.command(context_settings=PASS_ON)
+def cache(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
+    """Look into the cache, clear it, carry it over."""
+    from .caches import cache_app
+
+    os.environ["ORCH_RUNS_DIR"] = runs_dir  # for whichever of its commands it is
+    cache_app(context.args, prog_name="orch cache")
