@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from .errors import UsageError
 
 NAME = ".env"
+SWITCH = "ORCH_DOTENV"
+"""The environment variable that is 0 where no `.env` file is to be read."""
 KEY_SUFFIX = "_API_KEY"
 MAX_BYTES = 64 << 10
 
@@ -45,6 +47,8 @@ def with_secrets(
         UsageError: a line that can't be understood (never quoting it).
     """
     found = dict(environ)
+    if environ.get(SWITCH) == "0":
+        return found
     wanted = set(names)
     for folder in dict.fromkeys(os.path.abspath(folder) for folder in folders if folder):
         path = os.path.join(folder, NAME)

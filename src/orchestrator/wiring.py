@@ -64,6 +64,7 @@ class Options:
         cache: what the user asked of the cache.
         refresh: steps that ask again, whatever the cache has.
         prices: a file of prices that goes before what ships, and before ORCH_PRICES.
+        kinds: given the kinds of steps, returns those to use; for a replay.
         keep_going: go on with what does not depend on a failed step.
         on_interrupted: `rerun`, `skip` or `fail`: what to do with steps with `effects: once`
             whose last attempt was cut off.
@@ -85,6 +86,7 @@ class Options:
     cache: CacheMode = CacheMode.USE
     refresh: tuple[str, ...] = ()
     prices: str = ""
+    kinds: Callable[[Mapping[str, StepKind]], Mapping[str, StepKind]] | None = None
     keep_going: bool = False
     on_interrupted: str = ""
     listen: Listen | None = None
@@ -159,7 +161,8 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     refuse_written(spec, secrets.masker)
     providers = Connections(environ)
     providers.check(spec, _sure_calls(spec, before, options))
-    check_functions(spec)
+    if options.kinds is None:
+        check_functions(spec)
     if earlier is not None:
         earlier.reopen()
     folder = earlier or jobs.create()
@@ -184,6 +187,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         )
         try:
             providers.warm(spec, cache)
+            kinds = kinds_of(spec, providers, cache, blobs, price_table, secrets.masker, options)
             if options.opened is not None:
                 options.opened(folder, state)
             if options.foretold is not None and earlier and len(spec.steps) <= FORETOLD_MAX:
@@ -194,7 +198,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             work = SpecWork(
                 spec,
                 folder,
-                kinds_of(spec, providers, cache, blobs, price_table, secrets.masker, options),
+                options.kinds(kinds) if options.kinds is not None else kinds,
                 secrets,
                 lambda: journal.state,
                 StepCache(cache, folder, spec.project, spec.output_dir, options.warn),

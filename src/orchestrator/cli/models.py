@@ -67,6 +67,28 @@ def cost(
     )
 
 
+@app.command()
+def replay(
+    job: Annotated[str, typer.Argument(help="A job, or the path of its folder.")] = "latest",
+    into: Annotated[str, typer.Option(help="Keep the replay in this runs/ folder.")] = "",
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Run Python and shell steps too.")
+    ] = False,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Run a recorded job again from its folder alone, and compare byte by byte.
+
+    Answers are the recorded ones: no model is called, no network touched. Python, shell and
+    approve steps bring their recorded results, unless --execute runs them.
+
+    Example: orch replay latest
+    """
+    from . import replaying as command
+
+    raise typer.Exit(command.replay_job(runs_dir, job, into, execute=execute, as_json=as_json))
+
+
 @app.command(context_settings=PASS_ON)
 def cache(context: typer.Context, runs_dir: RunsDir = "runs") -> None:
     """Look into the cache, clear it, carry it over."""
