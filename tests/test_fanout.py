@@ -108,3 +108,42 @@ def test_a_list_that_is_none_is_told_with_the_step(tmp_path):
     )
     done = user.orch("run", "job.yaml", code=1)
     assert "`for_each` must be a list, and is" in done.err
+
+
+def test_a_job_s_outputs_are_recorded_and_shown(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        """
+        project: p
+        inputs: {n: {default: 2000}}
+        steps:
+          a: {run: "seq $N", env: {N: "{{ inputs.n }}"}}
+        outputs: {last: "{{ steps.a.output.text[-4:] }}", all: "{{ steps.a.output.text }}"}
+        """,
+    )
+    user.orch("run", "job.yaml")
+    shown = user.orch("show")
+    assert "last: 2000\n" in shown.out
+    assert len(user.orch("show", "--json").json["outputs"]["all"]) > 8000
+    user.orch("run", "job.yaml", "--set", "n=3000")
+    assert "last: 3000\n" in user.orch("show").out
+    assert user.orch("show", "--json").json["outputs"]["all"].endswith("\n3000")
+
+
+def test_outputs_that_cannot_be_rendered_fail_the_job_and_a_resume_tries_them_again(tmp_path):
+    user = User(tmp_path)
+    spec = """
+        project: p
+        steps:
+          a: {run: "echo ran >> ran; echo 1"}
+        outputs: {x: "{{ steps.a.output.nope }}"}
+    """
+    user.write("job.yaml", spec)
+    done = user.orch("run", "job.yaml", code=1)
+    assert "the job's outputs failed (template)" in done.err
+    assert "nope" in done.err
+    user.write("job.yaml", spec.replace(".nope", ".text"))
+    again = user.orch("run", "job.yaml", "--resume", "--json")
+    assert again.json["outputs"] == {"x": "1"}
+    assert user.home.joinpath("ran").read_text() == "ran\n"

@@ -98,12 +98,14 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a leg ended; `duration_s` is this leg's, by the monotonic clock.
 
-    `tolerated` are the failures of steps with `continue_on_error`.
+    `tolerated` are the failures of steps with `continue_on_error`. `outputs` are the job's own: a
+    JSON value, or a BlobRef's object for a large one. A failure without a step is theirs.
     """
 
     duration_s: float = 0.0
     failures: tuple[Failure, ...] = ()
     tolerated: tuple[Failure, ...] = ()
+    outputs: Any = None
     reason: str = ""
     by: str = ""
     """Who asked for it, if it was a person."""

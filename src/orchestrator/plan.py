@@ -185,6 +185,7 @@ def closing(
     *,
     by: str = "",
     request: str = "",
+    outputs: Any = None,
 ) -> list[ev.JobEvent]:
     """Return the events that end a leg: a reason for each step that was not run, and the end.
 
@@ -195,6 +196,7 @@ def closing(
         reason: why, where it does not go without saying.
         by: who asked for it, if somebody did, and by which `request`.
         request: its id.
+        outputs: the job's own, of one that has succeeded.
     """
     if verdict is JobStatus.WAITING:
         reason = f"waiting for the approval of {', '.join(islice(state.asking, TOLD))}"
@@ -205,6 +207,7 @@ def closing(
         reason=reason,
         by=by,
         request=request,
+        outputs=outputs,
     )
     match verdict:
         case JobStatus.SUCCEEDED:

@@ -118,6 +118,7 @@ def manifest(state: JobState) -> dict[str, Any]:
             }
             for file in sorted(state.files.values(), key=lambda file: file.path)
         ],
+        "outputs": {} if state.outputs is None else state.outputs,
         "failures": msgspec.to_builtins(state.failures),
         "tolerated": msgspec.to_builtins(state.tolerated),
         "completed_steps": [n for n, s in state.steps.items() if s.status in DONE],

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
@@ -31,7 +31,7 @@ from .plan import Plan, Policy, closing, decide, not_run, opening, reusable, why
 from .recovery import in_doubt, recover
 from .state import DONE, JobState, JobStatus, StepState, StepStatus
 from .steps.base import Emit, Prepared, Result
-from .work import Fans, Work
+from .work import SpecParts, Work
 
 STOP_WAIT_S = 5.0
 """How long a stopped leg waits for its attempts to clean up before it records the end."""
@@ -76,7 +76,7 @@ class Runner:
         work: its steps.
         policy: what the user asked for.
         timeout_s: limit of the leg in seconds, None without one.
-        fans: opens and closes the groups of a spec that has some.
+        parts: of a spec: its groups, and the job's outputs.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Runner:
         policy: Policy,
         *,
         timeout_s: float | None = None,
-        fans: Fans | None = None,
+        parts: SpecParts | None = None,
     ) -> None:
         self._journal = journal
         self._work = work
         self._policy = policy
         self._timeout_s = timeout_s
-        self._fans = fans
+        self._parts = parts
         self._inbox: deque[_Report] = deque()
         self._wake = anyio.Event()
         self._alive: set[str] = set()
@@ -342,10 +342,10 @@ class Runner:
         """Stage a group's expansion, or its result once all its instances have settled."""
         journal, state = self._journal, self._journal.state
         fan = state.fans.get(name)
-        assert self._fans is not None, "only a spec declares groups"
+        assert self._parts is not None, "only a spec declares groups"
         try:
             if fan is None:
-                opened = self._fans.expand(name, state)
+                opened = self._parts.expand(name, state)
                 data = ev.Expanded(
                     items=opened.items,
                     max_parallel=opened.max_parallel,
@@ -359,7 +359,7 @@ class Runner:
             last = state.graph.steps[name].last
             if not (last and state.begun) and self._reuse(name, key):
                 return
-            end = gathered(self._work, name, self._fans.gather(name, state), key, hashes)
+            end = gathered(self._work, name, self._parts.gather(name, state), key, hashes)
         except OrchestratorError as error:
             journal.stage(failed_before(name, state.steps[name].attempt, error))
             return
@@ -508,8 +508,22 @@ class Runner:
         self, verdict: JobStatus, reason: str, *, by: str = "", request: str = ""
     ) -> None:
         duration_s = round(self._journal.monotonic() - self._begun_s, 6)
-        end = closing(self._journal.state, verdict, duration_s, reason, by=by, request=request)
-        self._journal.stage(*end)
+        state = self._journal.state
+        outputs: Any = None
+        if verdict is JobStatus.SUCCEEDED and self._parts is not None:
+            try:
+                outputs = self._parts.outputs(state)
+            except OrchestratorError as error:
+                fault = failed_before("", 0, error).data
+                failure = ev.Failure(
+                    step="", kind=fault.kind, message=fault.message, hint=fault.hint
+                )
+                ended = ev.Ended(duration_s=duration_s, failures=(failure,))
+                self._journal.stage(ev.JobFailed(data=ended))
+                return
+        self._journal.stage(
+            *closing(state, verdict, duration_s, reason, by=by, request=request, outputs=outputs)
+        )
 
 
 def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:

@@ -24,7 +24,7 @@ from .filestore import FileStore
 from .folder import RunFolder
 from .graph import Graph
 from .instances import base_of, instance, item_of
-from .keys import step_key
+from .keys import encode_output, step_key
 from .outputs import Outputs
 from .publish import publish_folder
 from .recovery import Recovery
@@ -292,19 +292,25 @@ class SpecWork:
         """Return a recorded result's real output."""
         return self._outputs.load(success.output)
 
-    def job_outputs(self, state: JobState) -> dict[str, Any]:
-        """Return the spec's `outputs`, rendered over all steps that have a result.
+    def outputs(self, state: JobState) -> Any:
+        """Return the spec's `outputs`, rendered over all steps: the value, or a blob's reference.
 
         Raises:
-            StepError: kind `template`.
+            StepError: kind `template` or `output`.
         """
-        names = (name for name in self._spec.steps if name in state.steps)
-        seen = {name: self._view(name, state) for name in names if state.steps[name].success}
-        values = {**self._values, "steps": seen}
-        return {
-            name: templates.render_value(value, values)
+        if not self._spec.outputs:
+            return None
+        names = (name for name in self._spec.steps if state.steps[name].status in SETTLED)
+        values = {**self._values, "steps": {name: self._view(name, state) for name in names}}
+        rendered = {
+            name: templates.render_value(value, values, place=f"outputs.{name}")
             for name, value in self._spec.outputs.items()
         }
+        return self._outputs.keep(rendered, encode_output("outputs", rendered))
+
+    def job_outputs(self, state: JobState) -> dict[str, Any]:
+        """Return what the job's last event carries as its outputs."""
+        return self._outputs.load(state.outputs) if state.outputs is not None else {}
 
     def _view(self, name: str, state: JobState) -> dict[str, Any]:
         """Return what templates see of a step; nobody may change it."""

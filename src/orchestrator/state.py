@@ -100,6 +100,7 @@ class JobState(msgspec.Struct, kw_only=True):
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
     ended_because: str = ""
     failures: list[ev.Failure] = msgspec.field(default_factory=list)
+    outputs: Any = None
     tolerated: list[ev.Failure] = msgspec.field(default_factory=list)
     totals: Totals = msgspec.field(default_factory=Totals)
     requests: set[str] = msgspec.field(default_factory=set)
@@ -263,7 +264,8 @@ def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
     state.running.clear()
     if data.request:
         state.requests.add(data.request)
-    if data.failures and not state.failures:  # a log without `step.failed`
+    state.outputs = data.outputs
+    if data.failures and not state.failures:  # a log without `step.failed`, or the outputs'
         state.failures = list(data.failures)
 
 

@@ -213,7 +213,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                     on_interrupted=options.on_interrupted,
                 ),
                 timeout_s=spec.timeout_s,
-                fans=work,
+                parts=work,
             )
             look = functools.partial(watch, inbox, runner)
             await signals.drive(runner, started, look, options.warn if options.signals else None)
@@ -411,7 +411,7 @@ def _result(folder: RunFolder, state: JobState, runner: Runner, work: SpecWork) 
         status=str(state.status),
         exit_code=int(code),
         steps=steps,
-        outputs=work.job_outputs(state) if code is ExitCode.OK else {},
+        outputs=work.job_outputs(state),
         path=folder.path,
         state=state,
     )

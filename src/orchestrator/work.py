@@ -5,7 +5,7 @@ There are two: the steps of a spec (`specwork`) and the functions of a DAG (`dag
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,8 +23,16 @@ class Expansion(msgspec.Struct, frozen=True, kw_only=True):
     max_failures: int = 0
 
 
-class Fans(Protocol):
-    """What a job with `for_each` or `matrix` can do beside: open its groups, and close them."""
+class SpecParts(Protocol):
+    """What only the steps of a spec have: groups, which open and close, and the job's outputs."""
+
+    def outputs(self, state: JobState) -> Any:
+        """Return what `job.succeeded` carries as the job's outputs; None for nothing.
+
+        Raises:
+            StepError: they can't be rendered.
+        """
+        ...
 
     def expand(self, name: str, state: JobState) -> Expansion:
         """Return the items of a group whose needs are met.

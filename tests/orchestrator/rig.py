@@ -100,6 +100,9 @@ class Script:
         self.lost = {}
         self._outputs = Outputs(None)
 
+    def outputs(self, state):
+        return None
+
     def prepare(self, name, state):
         part = self.parts.get(name, name)
         if isinstance(part, Exception):
@@ -207,7 +210,7 @@ class Rig:
         state = state_of(self.log)
         journal = Journal(self.log, state, written=self.written, **self.clocks)
         self.runner = Runner(
-            journal, self.script, self.policy, timeout_s=self.timeout_s, fans=self.script
+            journal, self.script, self.policy, timeout_s=self.timeout_s, parts=self.script
         )
         begun = anyio.current_time()
         try:

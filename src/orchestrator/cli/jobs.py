@@ -14,7 +14,7 @@ from eventlog import EventLogError, Follower, Line, is_held
 from eventlog.cli_base import emit_rows
 from eventlog.output import Format, rows_as
 from eventlog.reader import as_dict
-from eventlog.table import visible
+from eventlog.table import cut, visible
 
 from ..errors import UsageError
 from ..folder import RunFolder
@@ -25,6 +25,8 @@ from ..state import JobState
 from . import out
 from .display import calls_line
 
+OUTPUT_SHOWN = 300
+"""Columns of each of a job's outputs; --json has all of it."""
 LOG_CHUNK = 1 << 16
 TEXT = "\n\t"
 """Control characters that texts of many lines keep."""
@@ -94,13 +96,25 @@ def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
     folder = jobs.find(ref)
     held = folder.held
     state = jobs.load(folder)
-    document = _step(folder, state, step, held=held) if step else shown(state, held=held)
+    document = _step(folder, state, step, held=held) if step else _job(folder, state, held=held)
     if as_json:
         out.document(document)
     elif step:
         _print_step(document)
     else:
         _print_job(folder, document, state)
+
+
+def _job(folder: RunFolder, state: JobState, *, held: bool) -> dict[str, Any]:
+    from ..blobs import BlobDamaged, BlobMissing, BlobStore
+    from ..outputs import Outputs
+
+    document = shown(state, held=held)
+    try:
+        document["outputs"] = Outputs(BlobStore(folder.artifacts)).load(document["outputs"])
+    except (BlobMissing, BlobDamaged) as error:
+        out.talk(f"warning: the job's outputs can't be had: {error}")
+    return document
 
 
 def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> None:
@@ -118,7 +132,11 @@ def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> 
     for line in calls_line(state.totals):
         out.data(line)
     for failure in document["failures"]:
-        out.data(visible(f"failed: {failure['step']} ({failure['kind']}): {failure['message']}"))
+        who = failure["step"] or "outputs"
+        out.data(visible(f"failed: {who} ({failure['kind']}): {failure['message']}"))
+    for name, value in document["outputs"].items():
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        out.data(f"{name}: {cut(visible(text, keep=TEXT), OUTPUT_SHOWN)}")
     for file in document["files"]:
         out.data(os.path.join(folder.outputs, file["path"]))
     last = document["job_id"]

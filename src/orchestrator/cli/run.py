@@ -201,7 +201,8 @@ def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
         out.talk(f"note: step {failure.step} failed, and the job went on ({failure.kind}): {said}")
     for failure in result.state.failures:
         first, *others = visible(failure.message, keep="\n").split("\n")
-        out.talk(f"error: step {failure.step} failed ({failure.kind}): {first}")
+        who = f"step {failure.step}" if failure.step else "the job's outputs"
+        out.talk(f"error: {who} failed ({failure.kind}): {first}")
         for line in others:
             out.talk(f"  | {line}")
         if failure.hint:
