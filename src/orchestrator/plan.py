@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from itertools import chain, islice
+from typing import Any
 
 import msgspec
 
