@@ -24,7 +24,7 @@ from .retry import NO_RETRY, RetryPolicy
 from .runner import Runner
 from .state import JobState, Success
 from .steps.base import Attempt, Emit, Prepared, Result
-from .work import Expansion, Fans, Work
+from .work import Expansion, SpecParts, Work
 
 QUIET_TURNS = 50
 """Turns of the event loop without anything new after which a rehearsal is over: what goes on in
@@ -39,7 +39,7 @@ class Rehearsal:
 
     Args:
         work: the real steps.
-        fans: the real groups.
+        parts: the real groups.
         cached: looks for results that need no attempt.
 
     Attributes:
@@ -49,9 +49,9 @@ class Rehearsal:
         told: the events of the leg, in order.
     """
 
-    def __init__(self, work: Work, fans: Fans, cached: Cached) -> None:
+    def __init__(self, work: Work, parts: SpecParts, cached: Cached) -> None:
         self._work = work
-        self._fans = fans
+        self._parts = parts
         self._look = cached
         self.prepared: dict[str, Prepared] = {}
         self.cached: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Rehearsal:
         """Rehearse a leg to where nothing more can be known; `state` is used up."""
         journal = Journal(_Nowhere(), state, clock=lambda: 0, listen=self._listen)
         policy = msgspec.structs.replace(policy, concurrency=1 << 30, keep_going=True)
-        runner = Runner(journal, self, policy, fans=self)
+        runner = Runner(journal, self, policy, parts=self)
         async with anyio.create_task_group() as group:
             group.start_soon(self._drive, runner, started)
             quiet, seen = 0, -1
@@ -103,12 +103,15 @@ class Rehearsal:
 
     def expand(self, name: str, state: JobState) -> Expansion:
         """Expand the real group, all of it at once."""
-        opened = self._fans.expand(name, state)
+        opened = self._parts.expand(name, state)
         return msgspec.structs.replace(opened, max_parallel=0)
 
     def gather(self, name: str, state: JobState) -> Result:
         """Gather the real group."""
-        return self._fans.gather(name, state)
+        return self._parts.gather(name, state)
+
+    def outputs(self, state: JobState) -> None:
+        """Return none: they could be large, and nothing is written."""
 
     def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
         """Return an attempt that may touch nothing."""
