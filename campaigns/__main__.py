@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--stride", type=int, default=1, help="look at every n-th cut only")
     one.add_argument("--workers", type=int, default=cores)
     one.add_argument("--folder", help="where the jobs run")
+    one = command("fuzz", "coverage-guided fuzzing of what reads bytes; needs atheris")
+    one.add_argument("--seconds", type=int, default=600, help="for each target")
+    one.add_argument("--targets", nargs="*", help="codec recover reader upcast; by default all")
+    one.add_argument("--corpus", help="a folder that keeps the inputs, to go on from")
     return parser
 
 
@@ -86,6 +90,13 @@ def main(argv: list[str] | None = None) -> int:
             wrong = jobs.main_cut(
                 asked.jobs, seed, asked.workers, asked.steps, asked.stride, asked.folder
             )
+        case "fuzz":
+            from . import fuzz
+
+            if reason := fuzz.missing():
+                print(f"nothing can be fuzzed here: {reason}", file=sys.stderr)
+                return 2
+            wrong = fuzz.main(asked.seconds, seed, asked.targets, asked.corpus)
         case _:
             from . import crowd
 

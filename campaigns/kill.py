@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import tempfile
 import threading
@@ -28,6 +29,8 @@ KILLS_PER_LOG = 20
 KINDS = ("append", "append", "threads", "open", "call", "call")
 LEVELS = (Durability.GROUP, Durability.GROUP, Durability.SYNC, Durability.OS)
 LONGEST_S = 0.02
+PATIENCE_S = 10.0
+"""How long a writer may take to its first acknowledgement."""
 
 
 class Told(NamedTuple):
@@ -145,6 +148,8 @@ class Subject:
         seed = rng.randrange(1 << 40)
         pid = fork(lambda: _write(self._path, pipe, seed, kind))
         os.close(pipe)
+        if kind in {"append", "threads"}:  # at any instant of appending, however slow the machine
+            select.select([end], [], [], PATIENCE_S)
         time.sleep(rng.uniform(0, 0.003 if kind == "open" else LONGEST_S))
         code = kill(pid)
         told = acks(drain(end))

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from .event import Event
 from .group import Waiting, settle, take
 from .log import Log
+from .memory import MemoryLog
 
 
 class AsyncLog:
@@ -23,10 +24,10 @@ class AsyncLog:
     could run meanwhile are mostly those that wait for it.
 
     Args:
-        log: open; `aclose` closes it.
+        log: open, in a file or in memory; `aclose` closes it.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log | MemoryLog) -> None:
         self.log = log
         self._waiting: deque[Waiting] = deque()
         self._led = False

@@ -126,6 +126,10 @@ class Decoder(Generic[E]):
         self._members = members
         self._block = self._event
         self._others: dict[type, str] = {}
+        if (
+            len(members) == 1 and None not in self._known
+        ):  # alone, a struct would be made of a line without a type as well
+            self._learn({"log.opened"} if self._known != {"log.opened"} else {"log.recovered"})
         self._has_versions = bool(self._versions) or bool(self._upcasters.kinds)
 
     # --- one line --------------------------------------------------------------------------------
@@ -270,11 +274,15 @@ class Decoder(Generic[E]):
         new = set(map(_KINDS, kinds)) - self._known - set(self._others.values())
         if not new or len(self._others) + len(new) > MAX_OTHERS:
             return False
+        self._learn(new)
+        return True
+
+    def _learn(self, new: set[str]) -> None:
+        """Let blocks be decoded that hold other types, too."""
         for tag in sorted(new):
             other = msgspec.defstruct("Other", [("data", Any, None)], tag_field="type", tag=tag)
             self._others[other] = tag
         self._block = msgspec.json.Decoder(Union[(*self._members, *self._others)])
-        return True
 
 
 def _is_chain(block: Block, count: int) -> bool:

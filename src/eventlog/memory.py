@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from . import codec
 from .errors import LogPoisoned
 from .event import Event, LogOpened, Opened, Record
+from .group import Append, Outcome
 from .reader import Decoder, Line
 from .sealer import Fields, Sealer
 
@@ -51,6 +52,21 @@ class MemoryLog:
             self._check()
             self._append(events, time_ns)
         return range(first, self.next_seq)
+
+    def append_all(self, appends: Sequence[Append]) -> list[Outcome]:
+        """Take several appends in, as `Log.append_all` does: a bad event spoils its own only.
+
+        Raises:
+            LogPoisoned: it is closed.
+        """
+        self._check()
+        outcomes: list[Outcome] = []
+        for events, time_ns in appends:
+            try:
+                outcomes.append(self.append(*events, time_ns=time_ns))
+            except Exception as error:  # noqa: BLE001 - `fields` may raise anything
+                outcomes.append(error)
+        return outcomes
 
     def sync(self) -> None:
         """Promise nothing: there is no disk.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import anyio
 import msgspec
 import pytest
 from logkit import BASE_NS, Noted, note
 
 from eventlog import (
+    AsyncLog,
     Durability,
     EventInvalid,
     LineTooLong,
@@ -150,3 +152,30 @@ def test_a_closed_log_takes_nothing_and_stays_readable(world):
         with pytest.raises(LogPoisoned, match="closed"):
             call()
     assert [record.event for record in world.records(log, Noted)][1:] == [note(1)]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_append_to_it_as_well(world, backend):
+    pytest.importorskip(backend)
+    outcomes = {}
+
+    async def append(log, number, **more):
+        try:
+            outcomes[number] = await log.append(note(number), **more)
+        except EventInvalid as error:
+            outcomes[number] = error
+
+    async def main(opened):
+        async with AsyncLog(opened) as log, anyio.create_task_group() as tasks:
+            for number in range(5):
+                tasks.start_soon(append, log, number)
+            tasks.start_soon(lambda: append(log, 5, time_ns=10**30))
+        with pytest.raises(LogPoisoned, match="closed"):
+            await log.append(note(9))
+        return world.records(opened, Noted)
+
+    records = anyio.run(main, world.open(), backend=backend)
+    assert isinstance(outcomes.pop(5), EventInvalid)
+    for number, seqs in outcomes.items():
+        assert [records[seq].event for seq in seqs] == [note(number)]
+    assert len(records) == 6

@@ -24,6 +24,7 @@ from eventlog import (
     MemoryLog,
     Rejected,
     UnknownEvent,
+    codec,
     read,
     read_dicts,
     read_events,
@@ -347,3 +348,11 @@ def test_a_value_that_spans_two_lines_is_two_bad_lines(path):
     rejected: list[Rejected] = []
     seqs = [record.seq for record in read(path, Types, rejected=rejected)]
     assert (seqs, [one.seq for one in rejected]) == ([0, 1, 2, 3, 6, 7], [4, 5])
+
+
+def test_a_line_without_a_type_is_of_none_of_the_types_given(path):
+    line, _ = codec.seal(0, "2026-11-23T10:00:01.204417Z", b'"data":{"n":1}', codec.GENESIS)
+    put(path, line)
+    [record] = read(path, Noted)
+    [event] = read_events(path, Noted)
+    assert record.event == event == UnknownEvent(type="", data={"n": 1})
