@@ -101,7 +101,9 @@ def fuzz_reader(data: bytes) -> None:
                     assert many is None or not verify, "a block's way passed a line over"
                     many = events = None
             assert many is None or many == each
-            assert events is None or events == [record.event for record in each]
+            # (Unchecked, this way looks at a damaged line's place only: the sums would show it.)
+            if verify or all(codec.unseal(line.raw) for line in block.lines()):
+                assert events is None or events == [record.event for record in each]
         _dicts(block)
         seq += raw.count(b"\n")
 

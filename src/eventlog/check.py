@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import time
@@ -13,7 +15,7 @@ import msgspec
 from .codec import Stamper, looks_sealed
 from .errors import EventLogError, LogWriteFailed
 from .find import lock_beside
-from .fs import FILES, Files, write_all
+from .fs import FILES, HINTS, Files, write_all
 from .heal import heal
 from .lines import CHUNK
 from .lock import Lock
@@ -156,7 +158,11 @@ def _find(path: str, wanted: Anchor, found: Scan) -> tuple[str, str]:
 
 
 def repair(
-    path: str, *, fields: Fields | None = None, lock_path: str | None = None, files: Files = FILES
+    path: str | os.PathLike[str],
+    *,
+    fields: Fields | None = None,
+    lock_path: str | None = None,
+    files: Files = FILES,
 ) -> str:
     """Settle the end of a log, as the next writer would; return what was done, in words.
 
@@ -167,6 +173,7 @@ def repair(
         LogDamaged: a line before the tail does not verify.
         LogNotFound, LogTooNew, LogWriteFailed: as `Log`.
     """
+    path = os.fspath(path)
     found, size = _scan(path)
     refuse(found, path)
     if found.verdict is Verdict.WHOLE:
@@ -209,7 +216,9 @@ class Salvaged(msgspec.Struct, kw_only=True):
     reason: str
 
 
-def salvage(path: str, to: str = "", *, files: Files = FILES) -> Salvaged:
+def salvage(
+    path: str | os.PathLike[str], to: str | os.PathLike[str] = "", *, files: Files = FILES
+) -> Salvaged:
     """Copy all lines before the first bad one to a new file; the log itself is not touched.
 
     Args:
@@ -221,29 +230,27 @@ def salvage(path: str, to: str = "", *, files: Files = FILES) -> Salvaged:
         LogTooNew: a later version of the format wrote it.
         LogWriteFailed: the new file is there already, or can't be written.
     """
+    path = os.fspath(path)
     found, size = _scan(path)
     refuse_later(found, path)
-    to = to or f"{path}.salvaged"
+    to = os.fspath(to) or f"{path}.salvaged"
+    # A copy that was cut short must not pass for a log.
+    part = f"{to}.tmp-{os.getpid()}-{os.urandom(4).hex()}"
     try:
-        fd = files.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    except OSError as error:
-        raise LogWriteFailed(
-            f"the new file can't be made: {error.strerror}", path=to, hint="name another one"
-        ) from error
-    try:
-        try:
-            with LogFile(path) as file:
-                for start in range(0, found.end, CHUNK):
-                    write_all(files, fd, file.read_at(start, min(CHUNK, found.end - start)))
-            if found.verdict is Verdict.UNTERMINATED:
-                write_all(files, fd, b"\n")
-            files.sync(fd)
-        finally:
-            files.close(fd)
+        _copy(path, found, part, files)
+        if os.path.lexists(to):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        files.rename(part, to)
         files.sync_dir(os.path.dirname(to))
     except OSError as error:
-        files.unlink(to)
-        raise LogWriteFailed(f"the new file can't be written: {error.strerror}", path=to) from error
+        raise LogWriteFailed(
+            f"the new file can't be written: {error.strerror or error}",
+            path=to,
+            hint=HINTS.get(error.errno or 0, "name another file"),
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            files.unlink(part)
     return Salvaged(
         file=path,
         to=to,
@@ -252,6 +259,20 @@ def salvage(path: str, to: str = "", *, files: Files = FILES) -> Salvaged:
         bytes_left=size - found.end,
         reason=found.reason,
     )
+
+
+def _copy(path: str, found: Scan, part: str, files: Files) -> None:
+    """Write a log's whole lines to a new file, synced."""
+    fd = files.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with LogFile(path) as file:
+            for start in range(0, found.end, CHUNK):
+                write_all(files, fd, file.read_at(start, min(CHUNK, found.end - start)))
+        if found.verdict is Verdict.UNTERMINATED:
+            write_all(files, fd, b"\n")
+        files.sync(fd)
+    finally:
+        files.close(fd)
 
 
 class Counted(msgspec.Struct, kw_only=True):

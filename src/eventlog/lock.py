@@ -6,6 +6,7 @@ clean up. What stands in the lock file is for messages, never for decisions.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -84,9 +85,10 @@ class Lock:
 
     def release(self) -> None:
         """Let go; more than once is fine."""
-        if self._fd >= 0:
-            self._files.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # it is closed, whatever it says
+                self._files.close(fd)
 
     def disown(self) -> None:
         """Let go in a forked process: the one that took the lock holds it still."""

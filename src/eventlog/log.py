@@ -34,10 +34,6 @@ from .recover import refuse, scan
 from .sealer import Fields, Sealer
 from .source import FileSource, check_name
 
-_UNFINISHED = "an append was interrupted"
-_CLOSED = "the log is closed"
-_FORKED = "the log is another process's: this one was forked from it"
-
 
 class Durability(enum.StrEnum):
     """What an append waits for.
@@ -93,7 +89,7 @@ class Log:
         self._group = Group(self.append_all) if durability is Durability.GROUP else None
         self._poison = ""
         self._fd = -1
-        self._gone = _CLOSED
+        self._gone = "the log is closed"
         self._device = self._inode = 0
         self._unsynced = False
         self._durable: int | None = None
@@ -197,13 +193,15 @@ class Log:
                 try:
                     if fd >= 0:
                         self._files.close(fd)
+                except OSError as error:
+                    raise self._fail("close", error) from error
                 finally:
                     self._lock.release()
 
     def disown(self) -> None:
         """Let go in a forked process, without a word to the file."""
         fd, self._fd = self._fd, -1
-        self._poison, self._gone = "", _FORKED
+        self._poison, self._gone = "", "the log is another process's: this one was forked from it"
         self._mutex = threading.RLock()
         if self._group is not None:
             self._group = Group(self.append_all)
@@ -262,10 +260,7 @@ class Log:
         return outcomes, lines, head
 
     def _append_own(self, event: Event) -> None:
-        """Append an event that only the log itself may write, alone in its batch.
-
-        It is synced at every level: where no line is sealed yet, recovery relies on it.
-        """
+        """Append one of the log's own events, alone in its batch; recovery relies on its sync."""
         lines, head = self._sealed((event,), self._next, self._head, None, ours=True)
         self._put(lines, head, durable=True)
 
@@ -274,7 +269,7 @@ class Log:
         self._fence()
         # Whatever breaks in between (Ctrl-C too) leaves the handle poisoned: what it knows and
         # what the file holds may differ then.
-        self._poison = _UNFINISHED
+        self._poison = "an append was interrupted"
         start = self._offset
         self._write(b"".join(lines))
         self._next, self._head = self._next + len(lines), head
@@ -338,7 +333,10 @@ class Log:
         if named == (self._device, self._inode, self._offset):
             return
         same = named[:2] == (self._device, self._inode)
-        size = named[2] if same else self._files.size(self._fd)
+        try:
+            size = named[2] if same else self._files.size(self._fd)
+        except OSError as error:
+            raise self._fail("look at the file's size", error) from error
         self._poison = "another program changed the file"
         raise LogFenced(
             f"the file is not as this writer left it: {size} bytes where {self._offset} are due,"

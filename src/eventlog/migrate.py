@@ -118,12 +118,15 @@ def migrate(
     _check(name)
     report = FileReport(path=name)
     work = _Work(report, tz, tell or _quiet, files)
-    if dry_run:
-        work.look()
-    else:
-        lock = lock_path or lock_beside(name)
-        with Lock(lock, started=Stamper()(time.time_ns()), files=files):
-            work.replace(keep=backup)
+    try:
+        if dry_run:
+            work.look()
+        else:
+            lock = lock_path or lock_beside(name)
+            with Lock(lock, started=Stamper()(time.time_ns()), files=files):
+                work.replace(keep=backup)
+    except OSError as error:
+        raise work.failed("the log can't be migrated", error) from error
     report.seconds = time.monotonic() - began
     return report
 
@@ -226,8 +229,6 @@ class _Work:
                         temporary, self._path, identity, self._files, keep=keep
                     )
                     self._report.state = "migrated"
-            except OSError as error:
-                raise self._failed("the log can't be migrated", error) from error
             finally:
                 discard(temporary, self._files)
 
@@ -236,13 +237,14 @@ class _Work:
         try:
             fd = self._files.open(self._path, os.O_RDONLY)
         except OSError as error:
-            raise self._failed("the log can't be opened", error) from error
+            raise self.failed("the log can't be opened", error) from error
         try:
             yield fd
         finally:
             self._files.close(fd)
 
-    def _failed(self, what: str, error: OSError) -> LogWriteFailed:
+    def failed(self, what: str, error: OSError) -> LogWriteFailed:
+        """Return the error that says it to a user."""
         number = error.errno or errno.EIO
         todo = HINTS.get(number, "look at the disk, then run this again")
         return LogWriteFailed(

@@ -243,7 +243,7 @@ def test_a_close_that_fails_still_frees_the_lock(path):
                 raise OSError(errno.EIO, "close")
 
     log = Log(path, files=Stubborn())
-    with pytest.raises(OSError, match="close"):
+    with pytest.raises(LogWriteFailed, match="close failed"):
         log.close()
     Log(path).close()
 
