@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -19,9 +20,10 @@ from .memory import MemoryLog
 class AsyncLog:
     """A log that the tasks of one event loop append to.
 
-    What has come when a sync has returned goes into the next batch. The batch is committed in
-    the loop itself: a sync costs less than the way to a thread and back, and the tasks that
-    could run meanwhile are mostly those that wait for it.
+    What the tasks that are ready have to append is one batch. It is committed in the loop itself:
+    a sync costs less than the way to a thread and back, and the tasks that could run meanwhile
+    are mostly those that wait for it. So nobody waits longer than one turn of the loop, and no
+    task has to be woken by another.
 
     Args:
         log: open, in a file or in memory; `aclose` closes it.
@@ -30,7 +32,6 @@ class AsyncLog:
     def __init__(self, log: Log | MemoryLog) -> None:
         self.log = log
         self._waiting: deque[Waiting] = deque()
-        self._led = False
 
     async def append(self, *events: Event | Mapping[str, Any], time_ns: int | None = None) -> range:
         """Append events in one batch and return their seqs, as `Log.append` does.
@@ -46,22 +47,18 @@ class AsyncLog:
             return range(self.log.next_seq, self.log.next_seq)
         me = Waiting((events, time_ns))
         self._waiting.append(me)
-        with anyio.CancelScope(shield=True):
-            if self._led:
-                woken = anyio.Event()
-                me.wake = woken.set
-                try:
-                    await woken.wait()
-                finally:
-                    if me.outcome is None:  # asyncio's own cancellation heeds no shield
-                        self._waiting.remove(me)
-            else:
-                self._led = True
-                try:
-                    # Those that are ready to append do so now, and share this sync.
-                    await anyio.lowlevel.cancel_shielded_checkpoint()
-                finally:
-                    self._lead()
+        try:
+            # Those that are ready to append do so now; the first to come back commits for all.
+            await anyio.lowlevel.checkpoint()
+        except BaseException:
+            if me.outcome is None:
+                self._waiting.remove(me)
+                raise
+            # It is done. anyio cancels again at the next checkpoint; others do it once.
+            if anyio.current_effective_deadline() > -math.inf:
+                raise
+        while me.outcome is None:
+            settle(self.log.append_all, take(self._waiting))
         return me.result()
 
     async def aclose(self) -> None:
@@ -79,13 +76,3 @@ class AsyncLog:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def _lead(self) -> None:
-        try:
-            while self._waiting:
-                batch = take(self._waiting)
-                settle(self.log.append_all, batch)
-                for one in batch:
-                    one.rouse()
-        finally:
-            self._led = False
