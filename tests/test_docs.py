@@ -11,7 +11,7 @@ from orchestrator.spec import parse_spec
 from userkit import User
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/job-file.md"]
+PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/job-file.md", "docs/query.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
