@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -100,14 +101,19 @@ def fold_job(
     return state
 
 
+@functools.cache
+def _decoders() -> tuple[msgspec.json.Decoder[Any], Decoder[Any]]:
+    """Return what decodes the events of any job: to make it takes as long as to read one."""
+    return msgspec.json.Decoder(ev.AnyJobEvent), Decoder(ev.AnyJobEvent)
+
+
 class _Decode:
     """Turn a line into a record, or None for another job's."""
 
     def __init__(self, job_id: str | None) -> None:
         self._job_id = job_id
         self._owners = None if job_id is None else (job_id.encode(), b"")
-        self._event = msgspec.json.Decoder(ev.AnyJobEvent)
-        self._decode: Decoder[Any] = Decoder(ev.AnyJobEvent)
+        self._event, self._decode = _decoders()
 
     def __call__(self, line: Line) -> Record[Any] | None:
         head = _OURS.match(line.raw)

@@ -17,6 +17,7 @@ import msgspec
 
 from eventlog import Lock, LogLocked
 from eventlog.codec import Stamper
+from eventlog.fs import FILES, write_whole
 
 from .blobs import BlobStore
 from .errors import StorageError, UsageError
@@ -28,6 +29,10 @@ from .state import JobState
 
 CATALOG = "catalog.jsonl"
 _TRIES = 20
+_LINES_A_JOB = 2
+_LINES_MORE = 64
+"""Lines that the catalogue may have beyond that: then it is written anew."""
+
 _LOCK_WAIT_S = 5.0
 
 
@@ -60,7 +65,6 @@ class Jobs:
         Raises:
             UsageError: there is none, or more than one.
         """
-        names = self.names()
         if ref == "latest":
             rows = self.rows()
             if not rows:
@@ -69,9 +73,10 @@ class Jobs:
                 )
             return RunFolder(self.root, rows[0].job_id)
         check_name(ref, "job id")
-        if ref in names:
-            return RunFolder(self.root, ref)
-        matches = [name for name in names if name.startswith(ref)]
+        folder = RunFolder(self.root, ref)
+        if os.path.isdir(folder.path):
+            return folder
+        matches = [name for name in self.names() if name.startswith(ref)]
         if len(matches) == 1:
             return RunFolder(self.root, matches[0])
         if matches:
@@ -123,7 +128,7 @@ class Jobs:
 
     def rows(self) -> list[Summary]:
         """Return all jobs, newest first, each as its log says now."""
-        known = self._catalog()
+        known, lines = self._catalog()
         rows = []
         fresh = []
         for name in self.names():
@@ -141,6 +146,8 @@ class Jobs:
             rows.append(row)
         if fresh:
             self._append(fresh)
+        if lines > _LINES_A_JOB * len(rows) + _LINES_MORE:
+            self._shorten({row.job_id for row in rows})
         return sorted(rows, key=lambda row: (row.started_at, row.job_id), reverse=True)
 
     def note(self, state: JobState) -> None:
@@ -162,21 +169,38 @@ class Jobs:
         state.job_id = folder.job_id
         return summary(state, log_bytes=size)
 
-    def _catalog(self) -> dict[str, Summary]:
+    def _catalog(self) -> tuple[dict[str, Summary], int]:
+        """Return what the catalogue says last of each job, and how many lines it has."""
         try:
             with open(os.path.join(self.root, CATALOG), "rb") as file:
                 data = file.read()
         except OSError:
-            return {}
+            return {}, 0
         decode = msgspec.json.Decoder(Summary).decode
         rows: dict[str, Summary] = {}
-        for line in data.split(b"\n"):
+        lines = data.split(b"\n")
+        for line in lines:
             try:
                 row = decode(line)
             except msgspec.DecodeError:
                 continue  # torn, or of another version: the log will be read instead
             rows[row.job_id] = row
-        return rows
+        return rows, len(lines)
+
+    def _shorten(self, job_ids: set[str]) -> None:
+        """Write the catalogue anew with one line for each job that there is.
+
+        It gets a line whenever a job has gone on since it was looked at: without this it would
+        grow with the looks at a running job, not with the jobs.
+        """
+        try:
+            with self._short_lock():
+                known, _ = self._catalog()  # what others have added by now is in it
+                rows = [row for job_id, row in known.items() if job_id in job_ids]
+                data = msgspec.json.Encoder().encode_lines(rows)
+                write_whole(FILES, os.path.join(self.root, CATALOG), data, durable=False)
+        except (OSError, LogLocked):
+            return
 
     def _append(self, rows: list[Summary]) -> None:
         try:
