@@ -22,6 +22,4 @@ from . import (
 _MODULES = (startup, diamond, calls, chain, fanout, scale, resume, append, read, migration)
 _OF_QUERIES = (query, jobs)
 
-CASES: dict[str, Case] = {
-    module.CASE.name: module.CASE for module in (*_MODULES, *_OF_QUERIES)
-}
+CASES: dict[str, Case] = {module.CASE.name: module.CASE for module in (*_MODULES, *_OF_QUERIES)}

@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from cases.query import compare
 from harness import Bar, Case, Context, Row, clock, single
 from joblogs import write_jobs
 
+from cases.query import compare
 from orchestrator.jobs import CATALOG, Jobs
 
 _MAX_S = 600.0
