@@ -17,6 +17,7 @@ import msgspec
 
 from eventlog import Event, LogOpened, LogRecovered
 
+from .budget import Budget
 from .decisions import Decision, HandMade, Shown
 
 # --- values -----------------------------------------------------------------------------------
@@ -92,7 +93,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     given: dict[str, Any] = {}
     """Values of the spec's inputs that were given from outside."""
     overrides: dict[str, str] = {}
-    """`provider` and `model` that were given in place of the spec's."""
+    """`provider`, `model` and `max_cost` that were given in place of the spec's."""
+    budget: Budget | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -198,6 +200,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waited_s: float | None = None
     waited_for: str = ""
     mends: str = ""
+    reserved_tokens: int | None = None
+    """With `reserved_usd`: what a budget keeps for it, which it may take at most."""
+    reserved_usd: str | None = None
     simulated: bool = False
 
 
@@ -227,6 +232,18 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str = ""
     message: str = ""
     simulated: bool = False
+
+
+class Exceeded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a call was not made: `spent` and what it `needed` at most are over what is `allowed`.
+
+    Plain decimal numbers; `limit` is `calls`, `tokens` or `cost_usd`.
+    """
+
+    limit: str = ""
+    allowed: str = ""
+    spent: str = ""
+    needed: str = ""
 
 
 class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -414,6 +431,12 @@ class LLMResponse(StepEvent, frozen=True, kw_only=True, tag="llm.response"):
     data: Answered = Answered()
 
 
+class BudgetExceeded(StepEvent, frozen=True, kw_only=True, tag="budget.exceeded"):
+    """A call was not made: it could have passed the job's budget."""
+
+    data: Exceeded = Exceeded()
+
+
 class CacheHit(StepEvent, frozen=True, kw_only=True, tag="cache.hit"):
     """An answer was taken from the cache: no call was made."""
 
@@ -459,6 +482,7 @@ AnyJobEvent = (
     | StepSet
     | LLMRequest
     | LLMResponse
+    | BudgetExceeded
     | CacheHit
     | CacheMiss
     | FileWritten
@@ -474,6 +498,7 @@ _LEVELS: dict[str, Level] = {
     "step.rejected": "ERROR",
     "job.failed": "ERROR",
     "step.retrying": "WARN",
+    "budget.exceeded": "WARN",
     "step.interrupted": "WARN",
     "step.invalidated": "WARN",
     "log.recovered": "WARN",

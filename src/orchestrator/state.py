@@ -33,6 +33,7 @@ from eventlog import LogOpened, LogRecovered, Record, UnknownEvent
 
 from . import events as ev
 from . import tally
+from .budget import Spending
 from .decisions import Decision, HandMade, Shown
 from .errors import FailureKind
 from .fan import Fan, anew, expanded
@@ -67,6 +68,7 @@ class JobState(msgspec.Struct, kw_only=True):
         ended_because: why the leg ended early, if it did.
         failures: of this leg.
         tolerated: failures of this leg that are not the job's.
+        spending: what a budget is held against, over all legs.
         requests: ids of the requests from inbox/ that were recorded.
     """
 
@@ -103,6 +105,7 @@ class JobState(msgspec.Struct, kw_only=True):
     outputs: Any = None
     tolerated: list[ev.Failure] = msgspec.field(default_factory=list)
     totals: Totals = msgspec.field(default_factory=Totals)
+    spending: Spending = msgspec.field(default_factory=Spending)
     requests: set[str] = msgspec.field(default_factory=set)
     recovered: int = 0
     unknown: int = 0
@@ -183,13 +186,18 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             _by_people(state, record)
         case ev.FileWritten(step=name, data=data):
             state.published[data.path] = name
-        case ev.LLMResponse() | ev.CacheHit() | ev.CacheMiss():
+        case ev.LLMRequest(step=name, data=data):
+            state.spending.asked(name, data)
+        case ev.LLMResponse(step=name, data=data):
+            state.spending.answered(name, data)
+            tally.count(state.totals, record.event)
+        case ev.CacheHit() | ev.CacheMiss():
             tally.count(state.totals, record.event)
         case LogRecovered():
             state.recovered += 1
         case UnknownEvent():
             state.unknown += 1
-        case ev.LLMRequest() | ev.ArtifactCreated() | LogOpened():
+        case ev.BudgetExceeded() | ev.ArtifactCreated() | LogOpened():
             pass
         case _:  # a type of a later version, read by its struct's name
             state.unknown += 1
@@ -221,6 +229,8 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
     before: dict[str, StepState] = {}
     state.totals.legs_s += state.open_leg_s
+    for name in list(state.spending.open):
+        state.spending.lost(name)
     if fresh:
         state.past, state.published, state.files, state.cut_off = {}, {}, {}, {}
     else:

@@ -33,6 +33,7 @@ from .petition import project_out
 from .plan import Policy
 from .preflight import check_functions, read_spec
 from .providers.base import Progress
+from .purse import Purse, check_prices
 from .runner import Runner, Stop
 from .secrecy import Secrets, named, refuse_written
 from .spec.model import Spec
@@ -68,6 +69,7 @@ class Options:
         keep_going: go on with what does not depend on a failed step.
         on_interrupted: `rerun`, `skip` or `fail`: what to do with steps with `effects: once`
             whose last attempt was cut off.
+        max_cost: US dollars that the job may spend in all, over all legs.
         listen: told of every event once it is durable.
         progress: told of a step's answer from a model while it comes in; it is not recorded.
         foretold: told the plan of a leg that goes on with a job, before anything is recorded.
@@ -89,6 +91,7 @@ class Options:
     kinds: Callable[[Mapping[str, StepKind]], Mapping[str, StepKind]] | None = None
     keep_going: bool = False
     on_interrupted: str = ""
+    max_cost: str | None = None
     listen: Listen | None = None
     progress: Callable[[str, Progress], None] | None = None
     foretold: Callable[[Forecast], None] | None = None
@@ -160,7 +163,9 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     environ, secrets = secrets_of(spec, options)
     refuse_written(spec, secrets.masker)
     providers = Connections(environ)
-    providers.check(spec, _sure_calls(spec, before, options))
+    sure_calls = _sure_calls(spec, before, options)
+    providers.check(spec, sure_calls)
+    check_prices(spec, sure_calls, providers.connect, price_table, options.warn)
     if options.kinds is None:
         check_functions(spec)
     if earlier is not None:
@@ -187,7 +192,10 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         )
         try:
             providers.warm(spec, cache)
-            kinds = kinds_of(spec, providers, cache, blobs, price_table, secrets.masker, options)
+            purse = Purse(spec.budget, state.spending.total, price_table, options.warn)
+            kinds = kinds_of(
+                spec, providers, cache, blobs, price_table, secrets.masker, options, purse
+            )
             if options.opened is not None:
                 options.opened(folder, state)
             if options.foretold is not None and earlier and len(spec.steps) <= FORETOLD_MAX:
@@ -280,6 +288,7 @@ def _overrides(before: JobState | None, options: Options) -> dict[str, Any]:
     given: dict[str, Any] = {
         "provider": options.provider,
         "model": options.model,
+        "max_cost": options.max_cost,
         "inputs": dict(options.inputs),
     }
     started = before.started if before is not None else None
@@ -287,6 +296,7 @@ def _overrides(before: JobState | None, options: Options) -> dict[str, Any]:
         given["provider"] = given["provider"] or started.overrides.get("provider")
         if options.provider is None:
             given["model"] = given["model"] or started.overrides.get("model")
+        given["max_cost"] = given["max_cost"] or started.overrides.get("max_cost")
         given["inputs"] = {**started.given, **given["inputs"]}
     return given
 
@@ -318,6 +328,7 @@ def kinds_of(
     price_table: prices.PriceTable,
     masker: Masker,
     options: Options,
+    purse: Purse | None = None,
 ) -> dict[str, StepKind]:
     """Return the kinds of steps by the names they have in a spec."""
     from . import plugins
@@ -337,6 +348,7 @@ def kinds_of(
             masker=masker,
             discreet=spec.record == "hashes",
             gates=Gates(spec.limits.providers, options.warn),
+            purse=purse,
             report=options.progress,
         ),
         "python": PythonStep(),
@@ -344,6 +356,9 @@ def kinds_of(
         "approve": ApproveStep(),
         **plugins.step_kinds(step.use for step in spec.steps.values() if step.use is not None),
     }
+
+
+_OVERRIDES = ("provider", "model", "max_cost")
 
 
 def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.Started:
@@ -372,7 +387,8 @@ def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.
         timeout_s=spec.timeout_s,
         version=__version__,
         given=overrides["inputs"],
-        overrides={name: overrides[name] for name in ("provider", "model") if overrides[name]},
+        overrides={name: overrides[name] for name in _OVERRIDES if overrides[name]},
+        budget=spec.budget if spec.budget.limits else None,
     )
 
 

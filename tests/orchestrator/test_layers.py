@@ -17,7 +17,7 @@ PURE = {
     ],
     "orchestrator": [
         *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state", "status"),
-        *("fan", "instances", "money", "readiness", "recovery", "suggest", "tally"),
+        *("budget", "fan", "instances", "money", "readiness", "recovery", "suggest", "tally"),
         "older",
     ],
 }

@@ -51,6 +51,31 @@ def step_problems(text):
     return problems(f"project: p\nsteps:\n  s:\n{body}")
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("budget: 5", "ORC114", "a map"),
+        ("budget: {cost_usd: lots}", "ORC114", "a number of US dollars"),
+        ("budget: {cost_usd: -1}", "ORC114", "a number of US dollars"),
+        ("budget: {cost_usd: true}", "ORC114", "a number of US dollars"),
+        ("budget: {tokens: 0}", "ORC116", "from 1"),
+        ("budget: {calls: 1.5}", "ORC114", "an integer"),
+        ("budget: {call: 1}", "ORC112", "unknown key `call`"),
+        ("max_cost: 5", "ORC112", "unknown key `max_cost`"),
+    ],
+)
+def test_one_thing_wrong_with_a_budget_is_one_problem(text, code, says):
+    (problem,) = problems(f"project: p\n{text}\nsteps: {{s: {{run: x}}}}\n")
+    assert problem.code == code
+    assert says in problem.message
+
+
+def test_a_budget_in_money_is_kept_as_it_was_written():
+    for written, kept in (("2.50", "2.5"), ("'2.50'", "2.50"), ("0.0000001", "0.0000001")):
+        text = f"project: p\nbudget: {{cost_usd: {written}}}\nsteps: {{s: {{run: x}}}}\n"
+        assert parse_spec(text).budget.cost_usd == kept
+
+
 # --- the short form ---------------------------------------------------------------------------
 
 

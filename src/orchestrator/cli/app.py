@@ -54,6 +54,9 @@ Interrupted = Annotated[
         "--on-interrupted", help="What to do with a cut-off step that says effects: once."
     ),
 ]
+MaxCost = Annotated[
+    str, typer.Option("--max-cost", help="US dollars that the job may spend, over all its legs.")
+]
 RunsDir = Annotated[
     str, typer.Option("--runs-dir", envvar="ORCH_RUNS_DIR", help="Where the run folders are.")
 ]
@@ -98,6 +101,7 @@ def run(
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
     on_interrupted: Interrupted = None,
+    max_cost: MaxCost = "",
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither read nor write the cache.")
     ] = False,
@@ -162,6 +166,7 @@ def run(
         inputs=inputs,
         keep_going=keep_going,
         on_interrupted=on_interrupted.value if on_interrupted else "",
+        max_cost=max_cost or None,
         cache=cache,
         refresh=command.refreshed(checked, refresh_step or [], plain=not (no_cache or cache_only)),
         prices=prices,
@@ -176,6 +181,7 @@ def resume(
         bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
     ] = False,
     on_interrupted: Interrupted = None,
+    max_cost: MaxCost = "",
     prices: Prices = "",
     display: Annotated[
         Display | None,
@@ -200,6 +206,7 @@ def resume(
             as_json=as_json,
             keep_going=keep_going,
             on_interrupted=on_interrupted.value if on_interrupted else "",
+            max_cost=max_cost or None,
             prices=prices,
         )
     )

@@ -43,7 +43,7 @@ from .each import given_names
 from .limits import check_limits
 from .model import DEFAULT_MODELS, DEFAULT_PROVIDER, InputType, clean_model, fits
 from .references import OPTIONAL, Names, Place, check_template, check_value
-from .shape import INPUT, TOP, read_fields
+from .shape import BUDGET, INPUT, TOP, decimal_text, read_fields
 from .step import (
     Defaults,
     StepCheck,
@@ -98,6 +98,10 @@ def check_spec(
         doc.problem("ORC116", message, doc.at(("record",)), "write `full` or `hashes`")
     if "secrets" in spec:
         spec["secrets"] = check_secrets(doc, ("secrets",), spec["secrets"])
+    if "budget" in spec:
+        spec["budget"] = read_fields(doc, ("budget",), spec["budget"], BUDGET)
+        if "cost_usd" in spec["budget"]:
+            spec["budget"]["cost_usd"] = decimal_text(spec["budget"]["cost_usd"])
     if "limits" in spec:
         spec["limits"] = check_limits(doc, ("limits",), spec["limits"])
     spec["inputs"] = _inputs(doc, spec.get("inputs", {}))

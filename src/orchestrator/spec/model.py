@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..budget import Budget
 from ..cachepolicy import CachePolicy
 from ..errors import UsageError
 from ..events import StepDecl
+from ..money import amount
 from ..providers.limits import ProviderLimits
 from ..recovery import MAX_RECOVERIES, Effects, Then
 from ..retry import RetryPolicy
@@ -236,6 +238,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     secrets: tuple[str, ...] = ()
     record: Literal["full", "hashes"] = "full"
     limits: SpecLimits = SpecLimits()
+    budget: Budget = Budget()
     inputs: dict[str, Input] = {}
     steps: dict[str, Step] = {}
     outputs: dict[str, Any] = {}
@@ -291,6 +294,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         inputs: dict[str, Any] | None = None,
         concurrency: int | None = None,
         timeout_s: float | None = None,
+        max_cost: str | None = None,
     ) -> Spec:
         """Return the spec as the command line changes it.
 
@@ -301,6 +305,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             inputs: values; a string is read as the declared type.
             concurrency: 1 to 1000.
             timeout_s: of the job.
+            max_cost: in US dollars, for the job's budget.
 
         Raises:
             UsageError: for what the spec has no place for.
@@ -319,6 +324,15 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             if not 0 < timeout_s <= MAX_TIMEOUT_S:
                 raise UsageError(f"a timeout of {timeout_s} s is not between 0 and 30 days")
             new = msgspec.structs.replace(new, timeout_s=float(timeout_s))
+        if max_cost is not None:
+            if amount(max_cost) is None:
+                raise UsageError(
+                    f"{max_cost!r} is no amount of US dollars",
+                    place="--max-cost",
+                    hint="for instance 2.50",
+                )
+            budget = msgspec.structs.replace(new.budget, cost_usd=max_cost)
+            new = msgspec.structs.replace(new, budget=budget)
         return new
 
 

@@ -6,9 +6,11 @@ document; what is left is returned, so that the checks after this one need not a
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FailureKind
+from ..money import amount
 from ..suggest import did_you_mean
 from ..templates import is_expression
 from ..templates.data import json_type
@@ -44,6 +46,7 @@ TOP = {
     "output_dir": TEXT,
     "env": MAP,
     "limits": MAP,
+    "budget": MAP,
     "inputs": MAP,
     "steps": MAP,
     "outputs": MAP,
@@ -92,6 +95,11 @@ LLM = {
     "sample": Field("integer", 0, 1_000_000),
     "stream": Field("boolean"),
     "idle_timeout_s": TIMEOUT,
+}
+BUDGET = {
+    "cost_usd": Field("amount"),
+    "tokens": Field("integer", 1, 10**15),
+    "calls": Field("integer", 1, 10**9),
 }
 LIMITS = {
     "providers": MAP,
@@ -161,6 +169,9 @@ _MEANT = {
     **dict.fromkeys(("when", "run_if", "runIf", "condition"), "if"),
     **dict.fromkeys(("allow_failure", "ignore_errors", "continueOnError"), "continue_on_error"),
     **dict.fromkeys(("always", "on_exit", "onExit"), "finally"),
+    **dict.fromkeys(("max_cost", "cost", "usd", "cost_limit", "max_budget_usd"), "cost_usd"),
+    "max_tokens": "tokens",
+    "max_calls": "calls",
     "title": "name",
     "vars": "inputs",
     "variables": "inputs",
@@ -187,6 +198,7 @@ _WANTED = {
     "list or template": "a list, or the template of one",
     "boolean or map": "true, false or a map of `ttl_s` and `scope`",
     "condition": "an expression",
+    "amount": "a number of US dollars",
 }
 
 
@@ -236,6 +248,7 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         "list or template": isinstance(item, list) or is_expression(item),
         "boolean or map": isinstance(item, bool | dict),
         "condition": isinstance(item, str | bool),
+        "amount": is_amount(item),
     }[field.type]
     if not fits:
         wrong_type(doc, where, f"`{key}`", item, field.type)
@@ -256,6 +269,18 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         doc.problem("ORC116", message, doc.at(where))
         return False
     return True
+
+
+def is_amount(item: Any) -> bool:
+    """Tell whether a value is an amount of money: a number, or a text that is one."""
+    return not isinstance(item, bool) and amount(decimal_text(item)) is not None
+
+
+def decimal_text(item: Any) -> str:
+    """Return a number as plain decimal digits, as it was written; a text as it is."""
+    if isinstance(item, int | float):
+        return f"{Decimal(repr(item)):f}"
+    return item if isinstance(item, str) else ""
 
 
 def wrong_type(doc: Document, where: Path, what: str, item: Any, wanted: str) -> None:

@@ -21,6 +21,7 @@ from eventlog.codec import Stamper
 from .. import templates
 from ..beside import beside
 from ..blobs import ref_of
+from ..budget import Amounts, Budget
 from ..cache import Cache, Call, Look, describe
 from ..cachefile import Entry
 from ..cachepolicy import DEFAULT, CacheMode, CachePolicy
@@ -46,6 +47,7 @@ from ..prices import PriceTable, Quote, built_in
 from ..providers.base import Message, Progress, Provider, Reply, Request
 from ..providers.gate import Gates, NotCalled, Passage
 from ..publish import media_type_of
+from ..purse import Hold, Purse
 from ..secrecy import masked, untold
 from . import structured
 from .answer import as_file, output_of, path_of, problem_of, quote_of, save, text_of
@@ -89,6 +91,7 @@ class LLMStep:
         discreet: keep no text of a prompt or an answer, not even in an error.
         masker: takes known secrets out of answers and errors: a server may send them back.
         gates: what calls wait at; without them they don't.
+        purse: keeps them within the job's budget.
         report: told of a step's answer while it comes in.
         monotonic, clock: seconds, and nanoseconds since 1970.
     """
@@ -104,6 +107,7 @@ class LLMStep:
         masker: Masker = NOTHING,
         discreet: bool = False,
         gates: Gates | None = None,
+        purse: Purse | None = None,
         report: Callable[[str, Progress], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], int] = time.time_ns,
@@ -116,6 +120,7 @@ class LLMStep:
         self._masker = masker
         self._discreet = discreet
         self._gates = gates or Gates()
+        self._purse = purse or Purse(Budget(), Amounts, self._prices, warn=lambda _: None)
         self._report = report
         self._monotonic = monotonic
         self._clock = clock
@@ -278,15 +283,25 @@ class LLMStep:
                 error.message, kind=FailureKind.AUTH, place=error.place, hint=error.hint
             ) from error
         try:
-            async with self._gates.passage(provider, params.request) as passage:
-                return await self._send(params, attempt, miss, passage)
+            async with (
+                self._purse.hold(
+                    provider, params.request, params.model, params.call.components, attempt
+                ) as hold,
+                self._gates.passage(provider, params.request) as passage,
+            ):
+                return await self._send(params, attempt, miss, passage, hold)
         except NotCalled as refused:
             if miss is not None:
                 await attempt.emit(miss, wait=False)
             raise refused.error from None
 
     async def _send(
-        self, params: _Params, attempt: Attempt, miss: CacheMiss | None, passage: Passage
+        self,
+        params: _Params,
+        attempt: Attempt,
+        miss: CacheMiss | None,
+        passage: Passage,
+        hold: Hold,
     ) -> Reply:
         provider, call = params.provider, params.call
         request = msgspec.json.encode(call.components)
@@ -303,7 +318,7 @@ class LLMStep:
             simulated=provider.simulated,
         )
         told = [] if miss is None else [miss]
-        await attempt.emit(*told, LLMRequest(step=attempt.step, data=asked))
+        await attempt.emit(*told, LLMRequest(step=attempt.step, data=hold.told(asked)))
         answered = Answered(
             provider=provider.name,
             model=params.model,
@@ -317,6 +332,7 @@ class LLMStep:
             outcome = self._clean(await self._complete(params, attempt))
             duration_s = round(self._monotonic() - started_s, 6)
         passage.ended(outcome)
+        hold.outcome = outcome
         if isinstance(outcome, StepError):
             failed = msgspec.structs.replace(
                 answered,
