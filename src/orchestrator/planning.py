@@ -290,7 +290,8 @@ class _Reasons:
             start = self._earlier.start(name, success.key if success else "")
         if start is None:
             return "it has not run yet", []
-        changes = list(self._compare(name, start))
+        # A log of version 1 says of a start nothing that could be compared.
+        changes = list(self._compare(name, start)) if start.parts else []
         parts = list(dict.fromkeys(change.part for change in changes))
         said = f"{', '.join(parts)} changed" if parts else ""
         how = "" if success is not None else _ended(self._before, name)
