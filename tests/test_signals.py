@@ -143,7 +143,7 @@ class Hasty:
         self.stopped = stop
         self.over.set()
 
-    async def drive(self, started):
+    async def drive(self, started, adopted):
         os.kill(os.getpid(), signal.SIGINT)
         await self.over.wait()
 
@@ -151,7 +151,7 @@ class Hasty:
 def test_a_signal_in_the_first_moment_of_a_leg_is_obeyed():
     async def leg():
         runner = Hasty()
-        await signals.drive(runner, None, None, lambda text: None)
+        await signals.drive(runner, None, (), None, lambda text: None)
         return runner.stopped
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

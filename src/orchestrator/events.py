@@ -70,6 +70,15 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 0
 
 
+class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The job that a job was forked from, and how far its log had come."""
+
+    job_id: str
+    seq: int
+    sum: str = ""
+    from_step: str = ""
+
+
 # --- payloads ---------------------------------------------------------------------------------
 
 
@@ -95,6 +104,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     overrides: dict[str, str] = {}
     """`provider`, `model` and `max_cost` that were given in place of the spec's."""
     budget: Budget | None = None
+    parent: Parent | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -174,6 +184,19 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     from_step: str = ""
     from_seq: int | None = None
     output_sha256: str = ""
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A result of the job that this one was forked from; `by` if it was given by hand."""
+
+    key: str = ""
+    output: Any = None
+    output_sha256: str = ""
+    files: tuple[FileRef, ...] = ()
+    duration_s: float = 0.0
+    by: str = ""
+    from_job: str = ""
+    from_seq: int | None = None
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -395,6 +418,12 @@ class StepInvalidated(StepEvent, frozen=True, kw_only=True, tag="step.invalidate
     data: Note = Note()
 
 
+class StepAdopted(StepEvent, frozen=True, kw_only=True, tag="step.adopted"):
+    """A result of the parent was taken over; whether it holds is decided like any earlier one's."""
+
+    data: Adopted = Adopted()
+
+
 class StepWaiting(StepEvent, frozen=True, kw_only=True, tag="step.waiting"):
     """Somebody is asked to approve."""
 
@@ -476,6 +505,7 @@ AnyJobEvent = (
     | StepSkipped
     | StepInterrupted
     | StepInvalidated
+    | StepAdopted
     | StepWaiting
     | StepApproved
     | StepRejected

@@ -272,7 +272,9 @@ class _Reasons:
         skip = self._skips[name]
         success = self._after.steps[name].success
         if skip.from_step and success is not None and success.by:
-            return self._before.steps[name].reason or f"set by {success.by}"
+            known = self._before.steps.get(name)
+            said = known.reason if known is not None else ""
+            return said if said.startswith("set by") else f"recorded by {success.by}"
         if skip.from_step and skip.from_step != name:
             return f"already succeeded, as {skip.from_step} (seq {skip.from_seq})"
         return f"{skip.reason} (seq {skip.from_seq})" if skip.from_step else skip.reason

@@ -103,6 +103,7 @@ def manifest(state: JobState) -> dict[str, Any]:
         "job_id": state.job_id,
         "project": state.started.project if state.started else "",
         "status": str(state.status),
+        "parent": msgspec.to_builtins(state.started.parent) if state.started else None,
         "started_at": state.started_at,
         "finished_at": state.finished_at or None,
         "duration_s": round(state.totals.legs_s + state.open_leg_s, 6),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import anyio
@@ -123,15 +123,19 @@ class Runner:
         self._asked.append(_Asked(request, answered))
         self._wake.set()
 
-    async def drive(self, started: ev.Started) -> JobState:
+    async def drive(self, started: ev.Started, adopted: Sequence[ev.StepAdopted] = ()) -> JobState:
         """Run the leg to its end and return the state.
+
+        Args:
+            started: what it sets out to do.
+            adopted: results that a new job takes over from the one it was forked from.
 
         Raises:
             EventLogError: the log can't be written; nothing was started after the last commit.
         """
         state = self._journal.state
         self._begun_s = self._journal.monotonic()
-        self._journal.stage(*opening(state, started))
+        self._journal.stage(*opening(state, started), *adopted)
         ended_by: BaseException | None = None
         try:
             while not state.finished:

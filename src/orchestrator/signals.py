@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import anyio
@@ -18,6 +18,7 @@ from .state import JobStatus
 async def drive(
     runner: Runner,
     started: ev.Started,
+    adopted: Sequence[ev.StepAdopted],
     beside: Callable[[], Coroutine[Any, Any, None]] | None,
     warn: Callable[[str], None] | None,
 ) -> None:
@@ -26,6 +27,7 @@ async def drive(
     Args:
         runner: of the leg.
         started: what the leg sets out to do.
+        adopted: results that a forked job begins with.
         beside: runs until the leg ends: what looks for requests, for instance.
         warn: told of a signal; None to leave signals alone.
 
@@ -39,7 +41,7 @@ async def drive(
         if beside is not None:
             group.start_soon(beside)
         try:
-            await runner.drive(started)
+            await runner.drive(started, adopted)
         except Exception as error:  # noqa: BLE001 - a task group would wrap it
             failed.append(error)
         group.cancel_scope.cancel()

@@ -182,6 +182,8 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             _step_interrupted(state, name)
         case ev.StepInvalidated(step=name, data=data):
             state.past.pop(name, None)
+        case ev.StepAdopted(step=name, data=data):
+            _step_adopted(state, name, data, record.seq)
         case ev.StepWaiting() | ev.StepApproved() | ev.StepRejected() | ev.StepSet():
             _by_people(state, record)
         case ev.FileWritten(step=name, data=data):
@@ -258,13 +260,32 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     for name, success in state.past.items():
         if success.by == OLDER and name in graph.steps:
             state.past[name] = as_now(success, graph.steps[name].kind)
-        if name in state.steps or not success.key:
-            continue
-        group = graph.steps.get(base_of(name)) if "[" in name else None
-        if group is not None and group.each:
-            state.once.setdefault(group.id, []).append(name)
-        else:
-            state.gone.setdefault(success.key, []).append(name)
+        _offer(state, name, success)
+
+
+def _offer(state: JobState, name: str, success: Success) -> None:
+    """Let an earlier success be taken over by a step of another name, if its own is gone."""
+    if name in state.steps or not success.key:
+        return
+    group = state.graph.steps.get(base_of(name)) if "[" in name else None
+    if group is not None and group.each:
+        state.once.setdefault(group.id, []).append(name)
+    else:
+        state.gone.setdefault(success.key, []).append(name)
+
+
+def _step_adopted(state: JobState, name: str, data: ev.Adopted, seq: int) -> None:
+    state.past[name] = success = Success(
+        step=name,
+        seq=seq,
+        key=data.key,
+        output=data.output,
+        output_sha256=data.output_sha256,
+        files=data.files,
+        duration_s=data.duration_s,
+        by=data.by,
+    )
+    _offer(state, name, success)
 
 
 def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:

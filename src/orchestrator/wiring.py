@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
 from eventlog import Event, Log, Record
 
@@ -23,6 +24,8 @@ from .connections import Connections
 from .dotenv import with_secrets
 from .errors import ExitCode, FailureKind
 from .folder import RunFolder
+from .forking import Fork, adopted, carry, without
+from .forking import again as run_again
 from .inbox import Inbox, settle, watch
 from .jobs import Jobs
 from .journal import Journal, line_fields
@@ -66,6 +69,7 @@ class Options:
         refresh: steps that ask again, whatever the cache has.
         prices: a file of prices that goes before what ships, and before ORCH_PRICES.
         kinds: given the kinds of steps, returns those to use; for a replay.
+        fork: begin a new job from another one, in place of going on with one.
         keep_going: go on with what does not depend on a failed step.
         on_interrupted: `rerun`, `skip` or `fail`: what to do with steps with `effects: once`
             whose last attempt was cut off.
@@ -82,6 +86,7 @@ class Options:
     runs_dir: str = "runs"
     resume: bool = False
     job: str = ""
+    fork: Fork | None = None
     provider: str | None = None
     model: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
@@ -156,6 +161,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     jobs = Jobs(options.runs_dir)
     earlier = _earlier(jobs, spec, options)
     before = jobs.load(earlier) if earlier is not None else None
+    before = options.fork.state if options.fork is not None else before
     overrides = _overrides(before, options)
     spec = spec.with_overrides(**overrides)
     spec.check_inputs()
@@ -168,6 +174,8 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     check_prices(spec, sure_calls, providers.connect, price_table, options.warn)
     if options.kinds is None:
         check_functions(spec)
+    if options.fork is not None:
+        run_again(options.fork, spec)  # before anything is made
     if earlier is not None:
         earlier.reopen()
     folder = earlier or jobs.create()
@@ -181,6 +189,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         inbox = Inbox(folder.inbox, options.warn)
         settle(inbox, journal, Outputs(blobs).keep)
         started = _started(spec, folder, overrides)
+        started, heirs = _taken_over(options.fork, spec, folder, started)
         cache = Cache(
             folder,
             options.cache,
@@ -196,13 +205,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
             kinds = kinds_of(
                 spec, providers, cache, blobs, price_table, secrets.masker, options, purse
             )
-            if options.opened is not None:
-                options.opened(folder, state)
-            if options.foretold is not None and earlier and len(spec.steps) <= FORETOLD_MAX:
-                from .planning import foresee  # it knows this module
-
-                again = jobs.load(folder)
-                options.foretold(await foresee(spec, folder, state, again, options))
+            await _announce(spec, jobs, folder, state, options)
             work = SpecWork(
                 spec,
                 folder,
@@ -224,12 +227,24 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 parts=work,
             )
             look = functools.partial(watch, inbox, runner)
-            await signals.drive(runner, started, look, options.warn if options.signals else None)
+            warn = options.warn if options.signals else None
+            await signals.drive(runner, started, heirs, look, warn)
         finally:
             cache.close()
             await providers.aclose()
         project_out(folder, jobs, state)
         return _result(folder, state, runner, work)
+
+
+def _taken_over(
+    fork: Fork | None, spec: Spec, folder: RunFolder, started: ev.Started
+) -> tuple[ev.Started, list[ev.StepAdopted]]:
+    """Bring what a new job takes over from the one it is forked from into its folder."""
+    if fork is None:
+        return started, []
+    heirs = adopted(fork, run_again(fork, spec))
+    carry(fork, folder, heirs)
+    return msgspec.structs.replace(started, parent=fork.parent), heirs
 
 
 async def forecast(spec: Spec, options: Options) -> Forecast:
@@ -242,14 +257,36 @@ async def forecast(spec: Spec, options: Options) -> Forecast:
     from .planning import NO_JOB, foresee
 
     jobs = Jobs(options.runs_dir)
-    folder = _earlier(jobs, spec, options)
+    fork = options.fork
+    folder = fork.folder if fork is not None else _earlier(jobs, spec, options)
     before = jobs.load(folder) if folder is not None else JobState(job_id=NO_JOB)
     again = jobs.load(folder) if folder is not None else JobState(job_id=NO_JOB)
     spec = spec.with_overrides(**_overrides(before if folder is not None else None, options))
     spec.check_inputs()
     refuse_written(spec, secrets_of(spec, options)[1].masker)
     check_functions(spec)
+    if fork is not None:
+        without(again, run_again(fork, spec))
     return await foresee(spec, folder, before, again, options)
+
+
+async def _announce(
+    spec: Spec, jobs: Jobs, folder: RunFolder, state: JobState, options: Options
+) -> None:
+    """Tell which job it is, and the plan of a leg that goes on with one, or forks one."""
+    from .planning import foresee  # it knows this module
+
+    if options.opened is not None:
+        options.opened(folder, state)
+    if options.foretold is None or len(spec.steps) > FORETOLD_MAX:
+        return
+    if options.fork is not None:
+        again = jobs.load(options.fork.folder)
+        without(again, run_again(options.fork, spec))
+        before = options.fork.state
+        options.foretold(await foresee(spec, options.fork.folder, before, again, options))
+    elif state.legs:
+        options.foretold(await foresee(spec, folder, state, jobs.load(folder), options))
 
 
 def secrets_of(spec: Spec, options: Options) -> tuple[dict[str, str], Secrets]:

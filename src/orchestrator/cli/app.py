@@ -285,6 +285,77 @@ def approve(
     command.approve(runs_dir, job, step, reject=reject, note=note, as_json=as_json)
 
 
+@app.command()
+def retry(
+    job: JobRef = "latest",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
+    ] = False,
+    display: Annotated[
+        Display | None,
+        typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),
+    ] = None,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Try the failed steps of a job again, and run what they kept from running.
+
+    Where nothing failed, nothing is done.
+
+    Example: orch retry latest
+    """
+    from . import run as command
+
+    shown = display.value if display else ""
+    raise typer.Exit(
+        command.retry_job(job, runs_dir, display=shown, as_json=as_json, keep_going=keep_going)
+    )
+
+
+@app.command()
+def fork(
+    job: JobRef = "latest",
+    from_step: Annotated[
+        str, typer.Option("--from", help="Run this step again, and all that comes after it.")
+    ] = "",
+    spec: Annotated[str, typer.Option("--spec", help="In place of the job's frozen file.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would run.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
+    ] = False,
+    display: Annotated[
+        Display | None,
+        typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),
+    ] = None,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = "runs",
+) -> None:
+    """Start a new job from another one, with what still holds of it.
+
+    The old job is only read. The new one names it as its parent, has copies of its results and
+    files, and runs what has changed.
+
+    Example: orch fork latest --from notes
+    """
+    from . import run as command
+
+    shown = display.value if display else ""
+    raise typer.Exit(
+        command.fork_job(
+            job,
+            runs_dir,
+            from_step,
+            spec,
+            dry_run,
+            display=shown,
+            as_json=as_json,
+            keep_going=keep_going,
+        )
+    )
+
+
 step_app = typer.Typer(no_args_is_help=True, help="Give a step's result by hand.")
 app.add_typer(step_app, name="step")
 
@@ -340,14 +411,18 @@ def show(
     step: Annotated[str, typer.Argument(help="A step: its attempts, key and output.")] = "",
     request: Annotated[bool, typer.Option("--request", help="What its model was asked.")] = False,
     response: Annotated[bool, typer.Option("--response", help="What it answered.")] = False,
+    at: Annotated[
+        int | None, typer.Option("--at", help="As it stood after the event of this seq.")
+    ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
     """Show a job, or one step of it.
 
-    Of a job: its steps, files, failures and totals. Of a step: its events, key and output.
+    Of a job: its steps, files, failures and totals. Of a step: its events, key and output. With
+    --at it is the state at any event: orch tail shows their numbers.
 
-    Example: orch show latest
+    Example: orch show latest --at 12
     """
     from . import jobs as command
 
@@ -356,7 +431,7 @@ def show(
 
         show_exchange(runs_dir, job, step, request=request, response=response)
         return
-    command.show_job(runs_dir, job, step, as_json=as_json)
+    command.show_job(runs_dir, job, step, as_json=as_json, at=at)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from ..folder import RunFolder
 from ..history import records
 from ..jobs import Jobs
 from ..report import shown, step_word
-from ..state import JobState
+from ..state import JobState, JobStatus
 from . import out
 from .display import calls_line
 
@@ -89,14 +89,18 @@ def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -
         out.talk(f"next: orch show {rows[0]['job_id']}")
 
 
-def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool) -> None:
-    """Print a job, or one step of it."""
+def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool, at: int | None = None) -> None:
+    """Print a job, or one step of it; with `at`, as it stood after that event."""
     out.end_with_reader()
     jobs = Jobs(runs_dir)
     folder = jobs.find(ref)
     held = folder.held
-    state = jobs.load(folder)
-    document = _step(folder, state, step, held=held) if step else _job(folder, state, held=held)
+    state = jobs.load(folder, up_to=at)
+    if at is not None:
+        held = _at(jobs, folder, state, at, held=held)
+    document = (
+        _step(folder, state, step, held=held, at=at) if step else _job(folder, state, held=held)
+    )
     if as_json:
         out.document(document)
     elif step:
@@ -117,12 +121,30 @@ def _job(folder: RunFolder, state: JobState, *, held: bool) -> dict[str, Any]:
     return document
 
 
+def _at(jobs: Jobs, folder: RunFolder, state: JobState, at: int, *, held: bool) -> bool:
+    """Return whether a process held the job right after an event: the one that wrote the next.
+
+    Raises:
+        UsageError: there is no such event.
+    """
+    last = jobs.load(folder).seq
+    if not 0 <= at <= last:
+        raise UsageError(
+            f"job {folder.job_id} has no event {at}", hint=f"its events are 0 to {last}"
+        )
+    return held if at == last else state.status in (JobStatus.OPEN, JobStatus.NEW)
+
+
 def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> None:
     out.data(f"{document['job_id']}  {document['project']}  {document['status']}")
     out.data(
         f"started {document['started_at']}, {out.seconds(document['duration_s'])}"
         f" in {out.count(document['legs'], 'leg')}"
     )
+    if document["parent"]:
+        origin = document["parent"]
+        since = f", again from {origin['from_step']}" if origin.get("from_step") else ""
+        out.data(f"forked from {origin['job_id']} at seq {origin['seq']}{since}")
     columns = ["step", "kind", "status", "attempts", "duration_s", "files", "reason"]
     rows = [
         [row[name] if name != "files" else ", ".join(row["files"]) for name in columns]
@@ -151,7 +173,9 @@ def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> 
         out.talk(f"next: orch show {last} {shlex.quote(document['steps'][-1]['step'])}")
 
 
-def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[str, Any]:
+def _step(
+    folder: RunFolder, state: JobState, name: str, *, held: bool, at: int | None = None
+) -> dict[str, Any]:
     from ..blobs import BlobMissing, BlobStore
     from ..outputs import Outputs
 
@@ -162,7 +186,7 @@ def _step(folder: RunFolder, state: JobState, name: str, *, held: bool) -> dict[
     step = state.steps[name]
     events = [
         {"seq": record.seq, "ts": record.ts, **msgspec.to_builtins(record.event)}
-        for record in records(folder.log, blobs)
+        for record in records(folder.log, blobs, up_to=at)
         if getattr(record.event, "step", None) == name
     ]
     output, kept = None, True

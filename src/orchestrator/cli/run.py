@@ -111,6 +111,47 @@ def resume_job(ref: str, runs_dir: str, **options: Any) -> int:
     return run_spec(spec, command, runs_dir=runs_dir, job=folder.job_id, **options)
 
 
+def retry_job(ref: str, runs_dir: str, **options: Any) -> int:
+    """Go on with a job if a step of it has failed, and return the exit code."""
+    from ..jobs import Jobs
+
+    jobs = Jobs(runs_dir)
+    folder = jobs.find(ref)
+    state = jobs.load(folder)
+    if not state.failures and not state.tolerated:
+        out.talk(f"nothing failed in job {folder.job_id} ({state.status}); nothing was done")
+        out.talk(f"next: orch show {folder.job_id}")
+        return 0
+    return resume_job(folder.job_id, runs_dir, **options)
+
+
+def fork_job(
+    ref: str, runs_dir: str, from_step: str, path: str, dry_run: bool, **options: Any
+) -> int:
+    """Begin a new job from another one, and return the exit code."""
+    from ..forking import Fork
+    from ..frozen import frozen_spec
+    from ..jobs import Jobs
+    from ..preflight import read_spec
+    from .planned import plan
+
+    jobs = Jobs(runs_dir)
+    folder = jobs.find(ref)
+    state = jobs.load(folder)
+    spec = read_spec(path) if path else frozen_spec(folder, state)
+    fork = Fork(folder=folder, state=state, from_step=from_step)
+    if dry_run:
+        words = ["orch", "fork", folder.job_id]
+        words += ["--from", from_step] if from_step else []
+        words += ["--spec", path] if path else []
+        as_json = options["as_json"]
+        plan(spec, shlex.join(words), as_json=as_json, runs_dir=runs_dir, fork=fork)
+        return 0
+    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    out.talk(f"a new job from {folder.job_id}, as it was at seq {state.seq}")
+    return run_spec(spec, f"orch resume latest{elsewhere}", runs_dir=runs_dir, fork=fork, **options)
+
+
 def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: Any) -> int:
     """Run a spec and return the exit code.
 

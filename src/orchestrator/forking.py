@@ -1,0 +1,171 @@
+"""A new job from an earlier one: what still holds is taken over, and the old job is only read.
+
+Each success of the parent becomes a `step.adopted` of the new job, which then decides by key, as
+any leg does, whether it holds. Blobs and cache entries are never changed in place: they are
+linked. Files in outputs/ may be: they are copied.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from eventlog.fs import FILES
+
+from . import events as ev
+from .errors import OrchestratorError, UsageError
+from .filestore import FileStore
+from .folder import RunFolder
+from .graph import Graph
+from .instances import base_of
+from .outputs import as_ref
+from .safepath import components
+from .spec.model import Spec
+from .state import DONE, JobState, Success
+from .suggest import did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fork:
+    """What a new job begins with.
+
+    Attributes:
+        folder: of the parent.
+        state: of the parent, as it was read.
+        from_step: this one and all that comes after it is run again; empty for nothing.
+    """
+
+    folder: RunFolder
+    state: JobState
+    from_step: str = ""
+
+    @property
+    def parent(self) -> ev.Parent:
+        """What the new job records of its origin."""
+        return ev.Parent(
+            job_id=self.folder.job_id,
+            seq=self.state.seq,
+            sum=self.state.sum,
+            from_step=self.from_step,
+        )
+
+
+def again(fork: Fork, spec: Spec) -> set[str]:
+    """Return the steps that are run again because the user said so.
+
+    Raises:
+        UsageError: neither the spec nor the parent has such a step.
+    """
+    if not fork.from_step:
+        return set()
+    graph = Graph(spec.decls)
+    if fork.from_step not in graph.steps:
+        hint = did_you_mean(fork.from_step, graph.ids) or f"the steps are {', '.join(graph.ids)}"
+        raise UsageError(
+            f"there is no step {fork.from_step!r} to begin from",
+            place=spec.source.file,
+            hint=hint[:500],
+        )
+    found = {fork.from_step}
+    waiting = [fork.from_step]
+    while waiting:
+        for dependent in graph.dependents[waiting.pop()]:
+            if dependent not in found:
+                found.add(dependent)
+                waiting.append(dependent)
+    return found
+
+
+def adopted(fork: Fork, dropped: set[str]) -> list[ev.StepAdopted]:
+    """Return the events by which the new job takes over the parent's successes."""
+    return [
+        ev.StepAdopted(
+            step=name,
+            data=ev.Adopted(
+                key=success.key,
+                output=success.output,
+                output_sha256=success.output_sha256,
+                files=success.files,
+                duration_s=success.duration_s,
+                by=success.by,
+                from_job=fork.folder.job_id,
+                from_seq=success.seq,
+            ),
+        )
+        for name, success in successes(fork.state)
+        if base_of(name) not in dropped
+    ]
+
+
+def successes(state: JobState) -> Iterator[tuple[str, Success]]:
+    """Yield all successes that a next leg could take over."""
+    latest = {
+        name: step.success
+        for name, step in state.steps.items()
+        if step.success is not None and step.status in DONE
+    }
+    yield from latest.items()
+    yield from ((name, past) for name, past in state.past.items() if name not in latest)
+
+
+def without(state: JobState, dropped: set[str]) -> None:
+    """Take the successes of steps out of a state that is only rehearsed with."""
+    for name, step in state.steps.items():
+        if base_of(name) in dropped:
+            step.success = None
+    for name in [name for name in state.past if base_of(name) in dropped]:
+        del state.past[name]
+
+
+def carry(fork: Fork, into: RunFolder, events: list[ev.StepAdopted]) -> None:
+    """Bring blobs, files and cache entries of the parent into the new job's folder, durably.
+
+    What is gone or can't be read is left out: the step that needs it runs again.
+    """
+    parent = fork.folder
+    blobs = {ref.blob.removeprefix("sha256:") for e in events if (ref := as_ref(e.data.output))}
+    for digest in blobs:
+        _link(os.path.join(parent.artifacts, digest), os.path.join(into.artifacts, digest))
+    for name in _entries(parent.cache):
+        _link(os.path.join(parent.cache, name), os.path.join(into.cache, name))
+    store = FileStore(into.outputs)
+    for path in {file.path for event in events for file in event.data.files}:
+        _copy(parent.outputs, path, store)
+    for folder in (into.artifacts, into.cache):
+        FILES.sync_dir(folder)
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name.endswith(".json")]
+    except OSError:
+        return []
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system, or one without links
+        try:
+            if not os.path.islink(source):
+                shutil.copyfile(source, target)
+                os.chmod(target, 0o600)
+        except OSError:
+            pass  # it is gone: what needs it runs again
+
+
+def _copy(outputs: str, path: str, store: FileStore) -> None:
+    try:
+        fd = os.open(
+            os.path.join(outputs, *components(path)), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        )
+    except (OSError, OrchestratorError):
+        return
+    try:
+        store.safe_copy(path, fd)
+    except (OSError, OrchestratorError):
+        pass  # the step that published it runs again
+    finally:
+        os.close(fd)

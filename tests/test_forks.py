@@ -1,0 +1,154 @@
+"""A new job from an old one, which is only read; a job as it stood at any event; retrying."""
+
+import hashlib
+import os
+
+import pytest
+
+from userkit import User, events, outputs, types
+
+SPEC = """
+    project: forked
+    model: echo
+    steps:
+      a: {run: 'echo a | tee "$ORCH_OUTPUTS/a.txt"'}
+      b: {needs: a, run: 'echo "b $X"', env: {X: "{{ steps.a.output.text }}"}}
+      large: {python: "steps:large"}
+      notes: {needs: b, llm: {prompt: "About {{ steps.b.output.text }}"}, save_as: notes.md}
+      c: {needs: [b, notes], run: "echo c >> tally; echo c"}
+"""
+
+
+@pytest.fixture
+def user(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", SPEC)
+    user.write("steps.py", 'def large():\n    return "x" * 20000\n')
+    user.orch("run", "job.yaml")
+    return user
+
+
+def everything(folder):
+    """Return the hash of each file of a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def started(folder):
+    return [e["step"] for e in events(folder, "step.started")]
+
+
+def test_a_fork_reuses_what_holds_and_leaves_the_old_job_as_it_was(user):
+    old = user.job()
+    before = everything(old)
+    done = user.orch("fork", old.name)
+    new = user.jobs()[-1]
+    assert done.out == f"Job: {new.name}, Status: succeeded\n"
+    assert everything(old) == before
+    assert started(new) == []
+    assert outputs(new) == outputs(old)
+    parent = events(new, "job.started")[0]["data"]["parent"]
+    assert (parent["job_id"], parent["seq"]) == (old.name, len(events(old)) - 1)
+    shown = user.orch("show", new.name)
+    assert f"forked from {old.name} at seq {parent['seq']}" in shown.out
+    assert user.orch("show", new.name, "--json").json["parent"]["job_id"] == old.name
+
+
+def test_from_a_step_on_all_is_run_again(user):
+    old = user.job()
+    done = user.orch("fork", "latest", "--from", "b")
+    new = user.jobs()[-1]
+    assert started(new) == ["b", "notes", "c"]
+    assert "plan: 5 steps: 1 run, 2 skipped, 2 depending on them" in done.err
+    assert (user.home / "tally").read_text() == "c\nc\n"
+    assert sorted(started(old)) == ["a", "b", "c", "large", "notes"]
+
+
+def test_another_spec_runs_what_differs(user):
+    user.write("new.yaml", SPEC.replace("echo c >> tally; echo c", "echo d"))
+    user.orch("fork", "latest", "--spec", "new.yaml")
+    assert started(user.jobs()[-1]) == ["c"]
+
+
+def test_a_fork_shares_no_file_that_can_change_and_needs_its_parent_no_more(user):
+    old = user.job()
+    user.orch("fork", old.name, "--from", "c")
+    new = user.jobs()[-1]
+    for path in (new / "outputs").rglob("*"):
+        if path.is_file():
+            assert path.stat().st_nlink == 1, path
+    (old / "outputs" / "a.txt").write_text("changed\n")
+    assert (new / "outputs" / "a.txt").read_text() == "a\n"
+    os.rename(old, user.home / "away")
+    assert user.orch("resume", new.name).code == 0
+    assert started(new) == ["c"]
+    assert len(user.orch("show", new.name, "large", "--json").json["output"]) == 20000
+
+
+def test_what_is_gone_from_the_parent_is_run_again(user):
+    (user.job() / "outputs" / "a.txt").unlink()
+    user.orch("fork", "latest")
+    new = user.jobs()[-1]
+    assert started(new) == ["a"]  # its output is equal: what follows is not run
+    assert events(new, "step.invalidated")[0]["data"]["reason"] == "outputs/a.txt is gone"
+
+
+def test_a_fork_can_be_planned_and_makes_nothing_then(user):
+    files = user.files()
+    done = user.orch("fork", "latest", "--from", "notes", "--dry-run", "--json")
+    actions = {row["step"]: row["action"] for row in done.json["steps"]}
+    assert actions["notes"] in ("run", "cached")
+    assert (actions["a"], actions["b"]) == ("skipped", "skipped")
+    assert user.files() == files
+
+
+def test_a_fork_from_a_step_that_is_none_is_refused(user):
+    done = user.orch("fork", "latest", "--from", "nites", code=2)
+    assert "no step 'nites'" in done.err
+    assert "did you mean `notes`?" in done.err
+    assert len(user.jobs()) == 1
+
+
+def test_a_fork_of_a_fork_and_a_renamed_step(user):
+    user.orch("fork", "latest", "--from", "c")
+    user.write("new.yaml", SPEC.replace("\n      large:", "\n      big:"))
+    user.orch("fork", "latest", "--spec", "new.yaml")
+    assert started(user.jobs()[-1]) == []
+
+
+def test_the_state_at_every_event_can_be_shown(user):
+    job = user.job()
+    log = events(job)
+    for seq in range(0, len(log), 4):
+        shown = user.orch("show", "latest", "--at", seq, "--json").json
+        done = [e["step"] for e in log[: seq + 1] if e["type"] == "step.succeeded"]
+        assert sorted(shown["completed_steps"]) == sorted(done)
+        assert shown["seq"] == seq
+        assert shown["status"] == ("running" if seq < len(log) - 1 else "succeeded")
+    last = user.orch("show", "latest", "--at", len(log) - 1, "--json").json
+    assert last == user.orch("show", "latest", "--json").json
+    begun = user.orch("show", "latest", "b", "--at", 2, "--json").json
+    assert begun["status"] == "pending"
+    done = user.orch("show", "latest", "--at", len(log), code=2)
+    assert f"its events are 0 to {len(log) - 1}" in done.err
+    assert types(job)[-1] == "job.succeeded"
+
+
+def test_only_a_job_with_failed_steps_is_retried(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        "project: p\nsteps:\n  a: {run: echo 1}\n  b: {needs: a, run: test -e go}\n"
+        "  c: {needs: b, run: echo 3}\n",
+    )
+    user.orch("run", "job.yaml", code=1)
+    user.orch("retry", "latest", code=1)
+    user.write("go", "")
+    user.orch("retry", "latest")
+    assert started(user.job()) == ["a", "b", "b", "b", "c"]
+    size = (user.job() / "events.jsonl").stat().st_size
+    assert "nothing failed" in user.orch("retry", "latest").err
+    assert (user.job() / "events.jsonl").stat().st_size == size
