@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             json.dump(document, file, indent=2)
             file.write("\n")
     if asked.update_readme:
-        tables.into_readme(_README, document)
+        tables.into_readme(_README, document, list(CASES))
     return 1 if any(told["error"] for told in document["cases"]) else 0
 
 
@@ -85,8 +85,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"unknown case {unknown[0]!r}; there are {', '.join(CASES)}")
     if asked.rounds is not None and asked.rounds < 1:
         parser.error("--rounds must be at least 1")
-    if asked.update_readme and (asked.names or asked.quick):
-        parser.error("--update-readme takes a full run of all cases")
+    if asked.update_readme and asked.quick:
+        parser.error("--update-readme takes a full run, of all cases or some")
     return asked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _COLUMNS = ("what", "value", "beside", "ratio", "spread", "bar", "met")
@@ -19,6 +20,8 @@ def environment(facts: dict[str, str], *, quick: bool) -> str:
 def case(told: dict[str, Any]) -> str:
     """Return one case's table with its heading."""
     head = f"### {told['name']}: {told['about']}\n\nBar: {told['bar']}. Took {told['seconds']} s.\n"
+    if told.get("load"):
+        head += f"{told['load']}\n"
     if told["error"]:
         return f"{head}\nIt broke: {told['error']}\n"
     rows = [_cells(row) for row in told["rows"]]
@@ -29,18 +32,43 @@ def case(told: dict[str, Any]) -> str:
     return head + "\n" + "\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else "")
 
 
-def into_readme(path: str, document: dict[str, Any]) -> None:
-    """Replace what stands between the marks of the README."""
+def into_readme(path: str, document: dict[str, Any], order: Sequence[str]) -> None:
+    """Replace what stands between the marks of the README: the sections of the cases that ran.
+
+    Other cases keep their sections. What the figures were taken on is told with all sections
+    where all cases ran, else below the headings of those that did.
+
+    Args:
+        path: the README.
+        document: of one run.
+        order: the names of all cases.
+    """
     with open(path, encoding="utf-8") as file:
         text = file.read()
     before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    found, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"{path} has no marks for the results: {_BEGIN.strip()}, {_END.strip()}")
-    parts = [environment(document["environment"], quick=document["quick"])]
-    parts += [case(told) for told in document["cases"]]
+    head, *sections = found.strip().split("\n### ")
+    kept = {section.partition(":")[0]: f"### {section.strip()}\n" for section in sections}
+    facts = environment(document["environment"], quick=document["quick"])
+    whole = {told["name"] for told in document["cases"]} == set(order)
+    for told in document["cases"]:
+        kept[told["name"]] = case(told if whole else told | {"load": _load(document)})
+    parts = [
+        facts if whole else head.strip() + "\n",
+        *(kept[name] for name in order if name in kept),
+    ]
     with open(path, "w", encoding="utf-8") as file:
         file.write(before + begin + "\n" + "\n".join(parts) + "\n" + end + after)
+
+
+def _load(document: dict[str, Any]) -> str:
+    """Return what a run of some cases has to say of the machine."""
+    facts = document["environment"]
+    wanted = ("load before the first case", "write + sync of 256 bytes")
+    told = [f"{name}: {facts[name]}" for name in wanted if name in facts]
+    return f"Taken in a run of its own; {'; '.join(told)}."
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

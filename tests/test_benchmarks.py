@@ -61,8 +61,8 @@ def test_every_case_is_listed_with_its_bar(tmp_path):
     assert done.returncode == 0, done.stderr
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert (
-        " ".join(names)
-        == "startup diamond calls chain fanout scale resume append read migration query jobs"
+        " ".join(names) == "startup diamond calls chain fanout scale resume"
+        " append read follow large migration query jobs"
     )
     assert all("(bar: " in line for line in done.stdout.splitlines())
 
@@ -196,3 +196,51 @@ def test_a_case_that_breaks_is_told_and_ends_with_1(monkeypatch, capsys, tmp_pat
     out, err = capsys.readouterr()
     assert "It broke: RuntimeError: nothing works" in out
     assert "Traceback" in err
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(RUN.parent))
+    import tables
+
+    yield tables
+    del sys.modules["tables"]
+
+
+def document(load, **seconds):
+    cases = [
+        {"name": name, "about": "x", "bar": "none", "rows": [], "seconds": taken, "error": ""}
+        for name, taken in seconds.items()
+    ]
+    return {
+        "environment": {"python": "CPython 3", "load before the first case": load},
+        "quick": False,
+        "cases": cases,
+    }
+
+
+def test_a_run_of_some_cases_updates_their_sections_of_the_readme_only(tables, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- results: begin -->\n<!-- results: end -->\nafter\n")
+    order = ["a", "b", "c"]
+    tables.into_readme(path, document("0.1", a=1, b=2, c=3), order)
+    whole = path.read_text()
+    assert "- load before the first case: 0.1\n" in whole
+    tables.into_readme(path, document("0.1", a=1, b=2, c=3), order)
+    assert path.read_text() == whole
+    tables.into_readme(path, document("7.5", b=20), order)
+    some = path.read_text()
+    own = "Took 20 s.\nTaken in a run of its own; load before the first case: 7.5."
+    assert own in some
+    assert some.replace(own, "Took 2 s.") == whole
+    tables.into_readme(path, document("0.3", a=1, b=2, c=3), order)
+    assert path.read_text() == whole.replace("0.1", "0.3")
+
+
+def test_a_case_that_the_readme_lacks_gets_its_place_in_the_order(tables, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("<!-- results: begin -->\n<!-- results: end -->\n")
+    tables.into_readme(path, document("0.1", a=1, c=3), ["a", "c"])
+    tables.into_readme(path, document("0.1", b=2), ["a", "b", "c"])
+    heads = [line for line in path.read_text().splitlines() if line.startswith("###")]
+    assert heads == ["### a: x", "### b: x", "### c: x"]

@@ -10,7 +10,9 @@ from . import (
     chain,
     diamond,
     fanout,
+    follow,
     jobs,
+    large,
     migration,
     query,
     read,
@@ -19,7 +21,8 @@ from . import (
     startup,
 )
 
-_MODULES = (startup, diamond, calls, chain, fanout, scale, resume, append, read, migration)
+_OF_LOGS = (append, read, follow, large, migration)
 _OF_QUERIES = (query, jobs)
+_MODULES = (startup, diamond, calls, chain, fanout, scale, resume, *_OF_LOGS, *_OF_QUERIES)
 
-CASES: dict[str, Case] = {module.CASE.name: module.CASE for module in (*_MODULES, *_OF_QUERIES)}
+CASES: dict[str, Case] = {module.CASE.name: module.CASE for module in _MODULES}

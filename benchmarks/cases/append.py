@@ -6,14 +6,20 @@ import functools
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 
+import anyio
 import msgspec
+import peers
 from harness import Bar, Case, Context, Row, Timed, clock, interleave, paired
 from logs import FIELDS, events, ready_lines
 
-from eventlog import Durability, Log
+from eventlog import AsyncLog, Durability, Log
 from eventlog.fs import FILES
+
+_LIBRARY = "eventsourcing"
+_APPENDERS = 64
 
 
 def run(context: Context) -> list[Row]:
@@ -21,32 +27,78 @@ def run(context: Context) -> list[Row]:
     few, many = context.pick(500, 200), context.pick(50_000, 10_000)
     return [
         *_synced(context, few, rounds),
+        *_shared(context, few, rounds),
         *_batched(context, few, many, rounds),
         *_unsynced(context, many, rounds),
     ]
 
 
 def _synced(context: Context, count: int, rounds: int) -> list[Row]:
+    """Return the rows of one event after the other, each synced.
+
+    Beside the raw calls the rounds are short and many: a disk's syncs differ tenfold within
+    seconds, and then only neighbours can be compared.
+    """
+    short, many = max(count // 5, 1), rounds * 5
+    raw = "raw write + fdatasync"
+    near = interleave(
+        many,
+        {
+            "sync": _log(context, short, Durability.SYNC),
+            raw: _raw(context, short, sync=True),
+            "group": _log(context, short, Durability.GROUP),
+        },
+    )
     works = {
         "sync": _log(context, count, Durability.SYNC),
         "group": _log(context, count, Durability.GROUP),
-        "raw write + fdatasync": _raw(context, count, sync=True),
         "json + flush + fdatasync": _json(context, count, sync=True),
         "SQLite WAL, FULL": _sqlite(context, count, 1),
     }
+    why = peers.not_ready(_LIBRARY)
+    if not why:
+        works[f"{_LIBRARY} (its SQLite)"] = _library(context, count, 1)
     seconds = interleave(rounds, works)
+
+    def row(name: str, beside: str, taken: dict[str, list[float]], of: int) -> Row:
+        return paired(
+            f"`{name}`, one at a time",
+            taken[name],
+            beside,
+            taken[beside],
+            unit="us an event",
+            scale=lambda second: second * 1e6 / of,
+            bar=Bar("<=", 1.3) if (name, beside) == ("sync", raw) else None,
+        )
+
+    rows = []
+    for name in ("sync", "group"):
+        rows.append(row(name, raw, near, short))
+        rows += [row(name, beside, seconds, count) for beside in list(works)[2:]]
+    return [*rows, Row(what=f"{_LIBRARY} (its SQLite)", note=why)] if why else rows
+
+
+def _shared(context: Context, few: int, rounds: int) -> list[Row]:
+    """Return the rows of 64 that append one event each, again and again, beside one at a time."""
+    count = few * 8 - few * 8 % _APPENDERS
+    works = {
+        "tasks": _tasks(context, count),
+        "threads": _threads(context, count),
+        "sync": _log(context, few, Durability.SYNC),
+    }
+    seconds = interleave(rounds, works)
+    alone = [second * count / few for second in seconds["sync"]]  # as if it wrote as many
     return [
         paired(
-            f"`{name}`, one at a time",
+            f"`group`, {_APPENDERS} {name} with one event each",
             seconds[name],
-            beside,
-            seconds[beside],
-            unit="us an event",
-            scale=lambda second: second * 1e6 / count,
-            bar=Bar("<=", 1.3) if name == "sync" and beside.startswith("raw") else None,
+            "`sync`, one at a time",
+            alone,
+            unit="events/s",
+            scale=functools.partial(_rate, count),
+            bar=Bar(">=", 10),
         )
-        for name in ("sync", "group")
-        for beside in list(works)[2:]
+        for name in ("tasks", "threads")
     ]
 
 
@@ -60,14 +112,18 @@ def _batched(context: Context, few: int, many: int, rounds: int) -> list[Row]:
             "sqlite": _sqlite(context, count, size),
             "sync": _log(context, few, Durability.SYNC),
         }
+        if ready := not peers.not_ready(_LIBRARY):
+            works["library"] = _library(context, count, size)
         seconds = interleave(rounds, works)
         alone = [second * count / few for second in seconds["sync"]]  # as if it wrote as many
-        bar = Bar(">=", 10) if size == 64 else None
-        for name, other, limit in (
-            ("`sync`, one at a time", alone, bar),
-            (f"raw write + fdatasync of {size}", seconds["raw"], None),
-            (f"SQLite WAL, FULL, {size} a transaction", seconds["sqlite"], None),
-        ):
+        beside = {
+            "`sync`, one at a time": alone,
+            f"raw write + fdatasync of {size}": seconds["raw"],
+            f"SQLite WAL, FULL, {size} a transaction": seconds["sqlite"],
+        }
+        if ready:
+            beside[f"{_LIBRARY} (its SQLite), {size} a save"] = seconds["library"]
+        for name, other in beside.items():
             rows.append(
                 paired(
                     f"`group`, {size} in a batch",
@@ -76,7 +132,6 @@ def _batched(context: Context, few: int, many: int, rounds: int) -> list[Row]:
                     other,
                     unit="events/s",
                     scale=functools.partial(_rate, count),
-                    bar=limit,
                 )
             )
     return rows
@@ -89,14 +144,19 @@ def _unsynced(context: Context, count: int, rounds: int) -> list[Row]:
         "raw write": _raw(context, count, sync=False),
         "msgspec + write": _msgspec(context, count),
         "json + flush": _json(context, count, sync=False),
+        "SQLite WAL, NORMAL": _sqlite(context, count, 1, "normal"),
+        "SQLite WAL, NORMAL, 256 a transaction": _sqlite(context, count, 256, "normal"),
     }
     seconds = interleave(rounds, works)
     scale = functools.partial(_rate, count)
     bar = Bar(">=", 200_000, of="value", unit="events/s")
     rows = []
-    for what, name in (("`os`, one at a time", "one"), ("`os`, 256 in a batch", "batch")):
-        for beside in list(works)[2:]:
-            limit = bar if beside == "raw write" else None
+    for what, name, others in (
+        ("`os`, one at a time", "one", list(works)[2:-1]),
+        ("`os`, 256 in a batch", "batch", [*list(works)[2:-2], list(works)[-1]]),
+    ):
+        for beside in others:
+            limit = bar if beside == "raw write" and name == "batch" else None
             row = paired(
                 what,
                 seconds[name],
@@ -124,6 +184,59 @@ def _log(context: Context, count: int, durability: Durability, size: int = 1) ->
             for batch in batches:
                 log.append(*batch)
             return elapsed()
+
+    return work
+
+
+def _tasks(context: Context, count: int) -> Timed:
+    given = events(count)
+
+    async def main(path: str) -> float:
+        async with AsyncLog(Log(path, fields=FIELDS)) as log:
+
+            async def append(first: int) -> None:
+                for event in given[first::_APPENDERS]:
+                    await log.append(event)
+
+            with clock() as elapsed:
+                async with anyio.create_task_group() as group:
+                    for first in range(_APPENDERS):
+                        group.start_soon(append, first)
+                return elapsed()
+
+    return lambda: anyio.run(main, os.path.join(context.folder(), "events.jsonl"))
+
+
+def _threads(context: Context, count: int) -> Timed:
+    given = events(count)
+
+    def work() -> float:
+        with Log(os.path.join(context.folder(), "events.jsonl"), fields=FIELDS) as log:
+
+            def append(first: int) -> None:
+                for event in given[first::_APPENDERS]:
+                    log.append(event)
+
+            threads = [threading.Thread(target=append, args=(n,)) for n in range(_APPENDERS)]
+            with clock() as elapsed:
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                seconds = elapsed()
+            if log.next_seq != count + 1:  # and log.opened
+                raise RuntimeError(f"{log.next_seq} events were appended where {count + 1} are due")
+        return seconds
+
+    return work
+
+
+def _library(context: Context, count: int, size: int) -> Timed:
+    """Return the work of an event-sourcing library, in a process and environment of its own."""
+
+    def work() -> float:
+        told = peers.drive(_LIBRARY, "eventsourcing_append.py", context.folder(), count, size)
+        return float(told["seconds"])
 
     return work
 
@@ -180,7 +293,7 @@ def _file(context: Context, write: Callable[[int], None]) -> Timed:
     return work
 
 
-def _sqlite(context: Context, count: int, size: int) -> Timed:
+def _sqlite(context: Context, count: int, size: int, synchronous: str = "full") -> Timed:
     lines = [(line.decode(),) for line in ready_lines(os.path.join(context.folder(), "x"), count)]
     batches = [lines[start : start + size] for start in range(0, count, size)]
 
@@ -188,7 +301,7 @@ def _sqlite(context: Context, count: int, size: int) -> Timed:
         base = sqlite3.connect(os.path.join(context.folder(), "events.db"), isolation_level=None)
         try:
             base.execute("pragma journal_mode = wal")
-            base.execute("pragma synchronous = full")
+            base.execute(f"pragma synchronous = {synchronous}")
             base.execute("create table events (seq integer primary key, line text)")
             with clock() as elapsed:
                 for batch in batches:
@@ -205,6 +318,7 @@ def _sqlite(context: Context, count: int, size: int) -> Timed:
 CASE = Case(
     name="append",
     about="sealed events of about 240 bytes, one process, by durability level",
-    bar="`sync` <= 1.3x raw write + fdatasync in time; `group` of 64 >= 10x `sync`; `os` >= 200k/s",
+    bar="`sync` <= 1.3x raw write + fdatasync in time; `group` with 64 appenders >= 10x `sync`;"
+    " `os` >= 200k/s",
     run=run,
 )
