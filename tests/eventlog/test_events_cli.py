@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 
 from eventlog import Lock, Log, read_lines
 from eventlog.cli import Mount, build
+from eventlog.cli_migrate import Progress, size_of
 from eventlog.find import LogRef
+from eventlog.migrate import Where
 
 OLD = b'{"timestamp":"2025-10-22T10:00:00","type":"a","n":1}\n'
 NEW = b'{"ts":"2025-10-22T10:00:00Z","type":"a","data":{"n":1}}\n'
@@ -389,6 +392,97 @@ def test_migrate_goes_on_after_a_log_that_it_must_refuse(tmp_path):
     assert done.exit_code == 1
     assert "sealed" in done.stderr
     assert fine.read_bytes() == NEW
+
+
+def test_migrate_sums_up_what_was_done(tmp_path):
+    for name in ("a", "b", "c"):
+        old(tmp_path / name / "events.jsonl")
+    (tmp_path / "c" / "events.jsonl").write_bytes(NEW)
+    done = run("migrate", tmp_path, "--json")
+    document = json.loads(done.stdout)
+    assert document["schema_version"] == 1
+    assert [file["state"] for file in document["files"]] == ["migrated", "migrated", "unchanged"]
+    total = document["total"]
+    assert total.pop("seconds") >= 0
+    assert total == {
+        "files": 3,
+        "states": {"migrated": 2, "unchanged": 1},
+        "backups": 2,
+        "lines": 3,
+        "migrated": 2,
+        "already_new": 1,
+        "left": 0,
+        "blank": 0,
+        "torn_bytes": 0,
+        "bytes_before": 2 * len(OLD) + len(NEW),
+        "bytes_after": 3 * len(NEW),
+    }
+    told = done.stderr.splitlines()
+    assert told[0].startswith("3 logs: 2 migrated, 1 unchanged; 3 lines: 2 migrated, 1 already new")
+    assert told[1:] == [
+        "2 old logs kept as events.jsonl.v1",
+        "next: python -m eventlog query log-versions",
+    ]
+
+
+def test_migrate_shows_so_many_rows_and_counts_the_others(tmp_path):
+    for number in range(43):
+        old(tmp_path / f"{number:02d}" / "events.jsonl")
+    done = run("migrate", "--dry-run", tmp_path)
+    assert len(done.stdout.splitlines()) == 2 + 40
+    assert done.stderr.splitlines()[0] == "and 3 logs more: --format csv or --json has them all"
+    assert len(run("migrate", "--dry-run", tmp_path, "--format", "csv").stdout.splitlines()) == 44
+
+
+def test_migrate_takes_only_the_logs_of_a_folder_and_says_if_there_are_none(tmp_path):
+    other = old(tmp_path / "catalog.jsonl")
+    done = run("migrate", tmp_path)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "no logs are here: no events.jsonl was found\n"
+    assert other.read_bytes() == OLD
+    assert run("migrate", other).exit_code == 0
+    assert other.read_bytes() == NEW
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_how_far_a_migration_is_shows_on_a_terminal_after_a_second(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    seconds = iter([0.0, 0.5, 1.0, 1.05, 1.1, 3.0])
+    out = Terminal()
+    progress = Progress(out, lambda: next(seconds))
+    progress(Where("a/events.jsonl", 1, 2, 1_000_000, 4_000_000))
+    assert out.getvalue() == ""
+    progress(Where("a/events.jsonl", 1, 2, 2_000_000, 4_000_000))
+    shown = "\r\x1b[2Kmigrating log 1 of 2: 2.0 MB read, 2.0 MB/s; 50% of a/events.jsonl"
+    assert out.getvalue() == shown
+    progress(Where("a/events.jsonl", 1, 2, 3_000_000, 4_000_000))
+    assert out.getvalue() == shown  # not more often than each tenth of a second
+    progress(Where("a/events.jsonl", 1, 2, 4_000_000, 4_000_000))
+    progress(Where("b\x1b[31m/events.jsonl" + "x" * 90, 2, 2, 500, 1000))
+    last = out.getvalue().rpartition("\r\x1b[2K")[2]
+    assert last.startswith("migrating log 2 of 2: 4.0 MB read, 1.3 MB/s; 50% of b\\x1b[31m/eve")
+    assert len(last) == 79
+    progress.clear()
+    assert out.getvalue().endswith("\r\x1b[2K")
+
+
+def test_how_far_a_migration_is_does_not_show_elsewhere():
+    out = io.StringIO()
+    progress = Progress(out, iter([0.0, 99.0]).__next__)
+    progress(Where("a", 1, 1, 1, 1))
+    progress.clear()
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000_000, "2.5 GB")]
+)
+def test_sizes_are_told_in_powers_of_a_thousand(count, text):
+    assert size_of(count) == text
 
 
 # --- mounting and processes -------------------------------------------------------------------
