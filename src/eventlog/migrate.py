@@ -127,7 +127,7 @@ def migrate(
                 work.replace(keep=backup)
     except OSError as error:
         raise work.failed("the log can't be migrated", error) from error
-    report.seconds = time.monotonic() - began
+    report.seconds = round(time.monotonic() - began, 6)
     return report
 
 
