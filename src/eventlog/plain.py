@@ -30,7 +30,7 @@ MAX_LOOKS = 12
 """Told apart in one call; the lines of more are not plain."""
 
 _OPENING = re.compile(rb'\{"(timestamp|ts)":( ?)"')
-_STAMP = re.compile(rb'0000-00-00T00:00:00(?:\.0{1,9})?(Z?)"')
+_STAMP = re.compile(rb'0000-00-00T00:00:00(?:\.0{1,9})?(Z|[+-]00:00|)"')
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _MINUTE = len("2025-10-22T10:00:")
 _HOUR = len("2025-10-22T10:")
@@ -127,7 +127,8 @@ def _first_look(some: _Some) -> tuple[_Some, Look | None]:
             start=start,
             end=end,
             is_ts=opening[1] == b"ts",
-            has_zone=bool(stamp[1]),
+            has_zone=stamp[1] == b"Z",
+            offset=len(stamp[1]) if stamp[1] != b"Z" else 0,
             colon=b":" + opening[2],
             comma=b"," + opening[2],
         )
@@ -152,14 +153,21 @@ def _with_sound_stamps(
     hour = slice(look.start, look.start + _HOUR)
     now: dict[bytes, bytes] = {}
     is_known = False
-    if tz is UTC and first[hour] == last[hour] and last[hour.stop] <= _FIVE:
+    if tz is UTC and not look.offset and first[hour] == last[hour] and last[hour.stop] <= _FIVE:
         # All lie between two minutes of one hour: if the first is one, they are.
         is_known = bool(_in_utc({first[minute]}, tz)[first[minute]])
+    minutes = list(map(itemgetter(minute), begins))
+    if look.offset:
+        offset = slice(look.end - look.offset, look.end)
+        minutes = [begin[minute] + begin[offset] for begin in begins]
     if not is_known:
-        now = _in_utc(set(map(itemgetter(minute), begins)), tz)
+        now = _in_utc(set(minutes), tz)
     if not all(now.values()) or max(map(tens, begins)) > _FIVE:
         some = some.that(
-            [now.get(begin[minute], b"?") != b"" and tens(begin) <= _FIVE for begin in begins]
+            [
+                now.get(key, b"?") != b"" and tens(begin) <= _FIVE
+                for key, begin in zip(minutes, begins, strict=True)
+            ]
         )
     return some, now if any(map(bytes.__ne__, now, now.values())) else {}
 
@@ -189,7 +197,10 @@ def _cut(some: _Some, look: Look, now: dict[bytes, bytes]) -> _Cut:
     """Cut lines that look alike, and have sound stamps."""
     rests = list(map(itemgetter(slice(look.end, None)), some.lines))
     stamps = list(map(itemgetter(slice(look.start, look.end)), some.lines))
-    if now:
+    if look.offset:
+        cut = -look.offset
+        stamps = [now[stamp[:_MINUTE] + stamp[cut:]] + stamp[_MINUTE:cut] for stamp in stamps]
+    elif now:
         stamps = [now[stamp[:_MINUTE]] + stamp[_MINUTE:] for stamp in stamps]
     return _Cut(
         lines=some.lines,
@@ -229,15 +240,18 @@ _minutes: dict[tuple[tzinfo, bytes], bytes] = {}
 
 
 def _in_utc(minutes: Iterable[bytes], tz: tzinfo) -> dict[bytes, bytes]:
-    """Return each `2025-10-22T10:00:` as it is in UTC, empty if it is none, or not as a whole."""
+    """Return each `2025-10-22T10:00:` as it is in UTC, empty if it is none, or not as a whole.
+
+    An offset may stand after it.
+    """
     found: dict[bytes, bytes] = {}
     for minute in minutes:
         known = _minutes.get((tz, minute))
         if known is None:
             if len(_minutes) >= CACHED:
                 _minutes.clear()
-            text = minute.decode("ascii")
-            first, last = utc(f"{text}00", tz) or "", utc(f"{text}59", tz) or ""
+            text, offset = minute[:_MINUTE].decode("ascii"), minute[_MINUTE:].decode("ascii")
+            first, last = utc(f"{text}00{offset}", tz) or "", utc(f"{text}59{offset}", tz) or ""
             whole = first[:-3] == last[:-3] and first.endswith("00Z")
             known = _minutes[tz, minute] = first[:-3].encode("ascii") if whole else b""
         found[minute] = known

@@ -59,6 +59,7 @@ class Look(NamedTuple):
         start, end: of the stamp.
         is_ts: whether it is called `ts`.
         has_zone: whether it ends in Z.
+        offset: the length of its offset, if it ends in one.
         colon, comma: as the line's program wrote them.
     """
 
@@ -67,6 +68,7 @@ class Look(NamedTuple):
     end: int
     is_ts: bool
     has_zone: bool
+    offset: int
     colon: bytes
     comma: bytes
 
