@@ -82,7 +82,7 @@ def run(context: Context) -> list[Row]:
             ("v1, compact", "ours", "jq", None),
             ("v1, compact", "ours", "DuckDB COPY", None),
             ("v1, as json.dumps writes it", "ours, spaced", "stdlib json, spaced", Bar(">=", 6)),
-            ("v2.0: the payload moves", "ours, v2.0", "stdlib json, v2.0", Bar(">=", 6)),
+            ("v2.0: the payload moves", "ours, v2.0", "stdlib json, v2.0", None),
         )
         for row in (
             _beside(what, took[mine], other, took[other], count, bar)

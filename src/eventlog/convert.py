@@ -98,8 +98,7 @@ def _block(raw: bytes, counts: Counts, tz: tzinfo, *, trusted: bool) -> bytes:
     found = plain_block(raw, tz)
     if found is None:
         return _lines(raw[:-1].split(b"\n"), counts, tz, trusted=trusted) + b"\n"
-    new, changed = found
-    lines = raw.count(b"\n")
+    new, lines, changed = found
     counts.lines += lines
     counts.migrated += changed
     counts.already_new += lines - changed

@@ -73,8 +73,8 @@ def plain(lines: Sequence[bytes], tz: tzinfo = UTC) -> list[bytes | None]:
     return found
 
 
-def plain_block(block: bytes, tz: tzinfo = UTC) -> tuple[bytes, int] | None:
-    """Return whole lines in today's form, and how many have changed.
+def plain_block(block: bytes, tz: tzinfo = UTC) -> tuple[bytes, int, int] | None:
+    """Return whole lines in today's form, how many they are, and how many have changed.
 
     None if not all are plain and look alike.
 
@@ -92,12 +92,12 @@ def plain_block(block: bytes, tz: tzinfo = UTC) -> tuple[bytes, int] | None:
     cut = _cut(alike, look, now)
     same = len(lines) if cut.news is cut.rests else sum(map(is_, cut.news, cut.rests))
     if cut.is_same and same == len(lines):
-        return block, 0
+        return block, len(lines), 0
     if cut.news is not cut.rests and None in cut.news:
         return None
     made = map(cut.zone.join, zip(cut.stamps, cut.news, strict=True))  # type: ignore[arg-type]
     new = cut.begin + (b"\n" + cut.begin).join(made) + b"\n"
-    return new, len(lines) - same if cut.is_same else len(lines)
+    return new, len(lines), len(lines) - same if cut.is_same else len(lines)
 
 
 def _alike(some: _Some, look: Look, tz: tzinfo) -> tuple[_Some, dict[bytes, bytes], _Some]:
@@ -156,13 +156,16 @@ def _with_sound_stamps(
     if tz is UTC and not look.offset and first[hour] == last[hour] and last[hour.stop] <= _FIVE:
         # All lie between two minutes of one hour: if the first is one, they are.
         is_known = bool(_in_utc({first[minute]}, tz)[first[minute]])
+    are_seconds = max(map(tens, begins)) <= _FIVE
+    if is_known and are_seconds:
+        return some, now
     minutes = list(map(itemgetter(minute), begins))
     if look.offset:
         offset = slice(look.end - look.offset, look.end)
         minutes = [begin[minute] + begin[offset] for begin in begins]
     if not is_known:
         now = _in_utc(set(minutes), tz)
-    if not all(now.values()) or max(map(tens, begins)) > _FIVE:
+    if not all(now.values()) or not are_seconds:
         some = some.that(
             [
                 now.get(key, b"?") != b"" and tens(begin) <= _FIVE

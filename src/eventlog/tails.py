@@ -97,12 +97,12 @@ def _with_data(
     rests: list[bytes], cuts: Sequence[tuple[bytes, bytes, bytes]]
 ) -> list[bytes | None]:
     heads, _, tails = zip(*cuts, strict=True)
-    sound = {head: _is_head(head[1:]) for head in set(heads)}
+    bad = _unsound(heads)
     objects = _are_objects(b'{"_":', tails)
-    if all(sound.values()) and all(objects):
+    if not bad and all(objects):
         return rests  # type: ignore[return-value]
     return [
-        rest if sound[head] and fits else None
+        rest if head not in bad and fits else None
         for rest, head, fits in zip(rests, heads, objects, strict=True)
     ]
 
@@ -124,16 +124,16 @@ def _without_data(rests: list[bytes], look: Look) -> list[bytes | None]:
         else:  # a brace is all that follows, or the line is none
             firsts.append(b"")
             payloads.append(rest[end:])
-    sound = {head: _is_head(head[1:]) for head in set(heads)}
+    bad = _unsound(heads)
     moves = {first: _is_first(first, look) for first in set(firsts)}
     ends = {pair: _is_end(pair) for pair in set(map(itemgetter(slice(-2, None)), payloads))}
     objects = _are_objects(b"{", payloads)
     data = b"".join((look.comma, b'"data"', look.colon, b"{"))
     news = list(map(b"".join, zip(heads, repeat(data), payloads, repeat(b"}"))))
-    if all(firsts) and all(objects) and all((*sound.values(), *moves.values(), *ends.values())):
+    if all(firsts) and all(objects) and not bad and all((*moves.values(), *ends.values())):
         return news  # type: ignore[return-value]
     fits = (
-        is_object and sound[head] and moves[first] and ends[payload[-2:]]
+        is_object and head not in bad and moves[first] and ends[payload[-2:]]
         for is_object, head, first, payload in zip(objects, heads, firsts, payloads, strict=True)
     )
     return [
@@ -188,23 +188,27 @@ def _is_object(text: bytes) -> bool:
 
 # --- what stays at the top -------------------------------------------------------------------
 
-_heads: dict[bytes, bool] = {}
+_heads: set[bytes] = set()
 
 
-def _is_head(head: bytes) -> bool:
-    """Return whether this is members, each of a simple value, of which none matters twice."""
-    known = _heads.get(head)
-    if known is None:
+def _unsound(heads: Sequence[bytes]) -> set[bytes]:
+    """Return the heads that are not members of simple values, of which none matters twice."""
+    bad: set[bytes] = set()
+    if _heads.issuperset(heads):
+        return bad
+    for head in set(heads) - _heads:
+        # What opens a sealed part is for `recover` to judge.
+        if b"log.opened" in head or not (_USUAL_HEAD.fullmatch(head, 1) or _is_sound(head)):
+            bad.add(head)
+            continue
         if len(_heads) >= CACHED:
             _heads.clear()
-        known = bool(_USUAL_HEAD.fullmatch(head)) or _is_sound(head)
-        # What opens a sealed part is for `recover` to judge.
-        known = _heads[head] = known and b"log.opened" not in head
-    return known
+        _heads.add(head)
+    return bad
 
 
 def _is_sound(head: bytes) -> bool:
-    position = 0
+    position = 1  # after the stamp's quote
     names: list[bytes] = []
     while found := _MEMBER.match(head, position):
         names.append(found[1][1:-1])

@@ -39,7 +39,7 @@ def agrees(lines, tz=UTC):
     if block is not None:
         due = [convert_any(line, tz).line for line in lines]
         changed = sum(new != line for new, line in zip(due, lines, strict=True))
-        assert block == (b"".join(line + b"\n" for line in due), changed)
+        assert block == (b"".join(line + b"\n" for line in due), len(lines), changed)
         assert None not in together
     return sum(new is not None for new in together)
 
