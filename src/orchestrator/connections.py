@@ -13,6 +13,7 @@ from .spec.model import Spec
 if TYPE_CHECKING:
     from .cache import Cache
     from .providers.base import Provider
+    from .state import JobState
 
 
 class Connections:
@@ -45,6 +46,21 @@ class Connections:
                 provider = self.connect(step.llm.provider, step.llm.base_url)
                 if name in calls:
                     provider.check()
+
+    async def settle(self, spec: Spec, before: JobState | None) -> tuple[Spec, dict[str, str]]:
+        """Return the spec with a model wherever it says `auto`, and what was chosen.
+
+        Raises:
+            ConfigError: a server can't be asked, or has nothing to offer.
+        """
+        from .providers.auto import settle
+
+        started = before.started if before is not None else None
+        try:
+            return await settle(spec, self.connect, started.models if started else {})
+        except BaseException:
+            await self.aclose()
+            raise
 
     def warm(self, spec: Spec, cache: Cache) -> None:
         """Load the client of each provider that is about to be called, before the clock starts.

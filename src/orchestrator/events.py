@@ -105,6 +105,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`provider`, `model` and `max_cost` that were given in place of the spec's."""
     budget: Budget | None = None
     parent: Parent | None = None
+    models: dict[str, str] = {}
+    """What `model: auto` came to, by provider (and address, where the spec says one)."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -29,6 +29,7 @@ from .instances import base_of
 from .keys import part_hashes
 from .masking import Masker
 from .plan import Policy
+from .providers.auto import settled
 from .rehearsal import Rehearsal
 from .spec.model import Spec
 from .specwork import SpecWork
@@ -103,6 +104,8 @@ async def foresee(
     """
     place = folder or RunFolder(options.runs_dir, NO_JOB)
     options = replace(options, warn=lambda _: None)  # the leg itself tells
+    if before.started is not None:
+        spec = settled(spec, before.started.models)
     environ, secrets = secrets_of(spec, options)
     providers = Connections(environ)
     with contextlib.ExitStack() as stack:
@@ -185,6 +188,7 @@ class _Frozen:
                 model=leg.overrides.get("model"),
                 inputs=leg.given,
             )
+            spec = settled(spec, leg.models)
             self._legs[name] = spec, self._work(spec)
         spec, work = self._legs[name]
         declared = spec.steps[base_of(step)]

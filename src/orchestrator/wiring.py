@@ -171,6 +171,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     providers = Connections(environ)
     sure_calls = _sure_calls(spec, before, options)
     providers.check(spec, sure_calls)
+    spec, chosen = await providers.settle(spec, before)
     check_prices(spec, sure_calls, providers.connect, price_table, options.warn)
     if options.kinds is None:
         check_functions(spec)
@@ -188,7 +189,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         journal.listen = _listener(folder, jobs, state, options)
         inbox = Inbox(folder.inbox, options.warn)
         settle(inbox, journal, Outputs(blobs).keep)
-        started = _started(spec, folder, overrides)
+        started = _started(spec, folder, overrides, chosen)
         started, heirs = _taken_over(options.fork, spec, folder, started)
         cache = Cache(
             folder,
@@ -398,7 +399,9 @@ def kinds_of(
 _OVERRIDES = ("provider", "model", "max_cost")
 
 
-def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.Started:
+def _started(
+    spec: Spec, folder: RunFolder, overrides: Mapping[str, Any], chosen: dict[str, str]
+) -> ev.Started:
     """Freeze the spec and the files it names, and return what the leg sets out to do."""
     text = spec.source.text or canonical({"project": spec.project}).decode()
     digest = hashlib.sha256(text.encode())
@@ -426,6 +429,7 @@ def _started(spec: Spec, folder: RunFolder, overrides: Mapping[str, Any]) -> ev.
         given=overrides["inputs"],
         overrides={name: overrides[name] for name in _OVERRIDES if overrides[name]},
         budget=spec.budget if spec.budget.limits else None,
+        models=chosen,
     )
 
 

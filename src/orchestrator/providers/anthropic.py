@@ -117,6 +117,7 @@ class Anthropic(Served):
         drop_suffix="/v1",
     )
     path = "/v1/messages"
+    list_path = "/v1/models"
     key_always_needed = True
     start_hint = "start the server"
 

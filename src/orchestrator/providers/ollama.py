@@ -35,6 +35,15 @@ class _Chat(msgspec.Struct):
     error: Any = None
 
 
+class _Model(msgspec.Struct):
+    name: str = ""
+    modified_at: str = ""
+
+
+class _Models(msgspec.Struct):
+    models: list[_Model] = []
+
+
 class _Coming(Assembly):
     """NDJSON: a piece a line, and the counts on the last one."""
 
@@ -97,6 +106,13 @@ class Ollama(Served):
     def reply(self, answer: Answer, request: Request) -> Reply:
         """Return the reply."""
         return _reply(typed(answer.value, _Chat), request.model)
+
+    async def models(self, *, timeout_s: float) -> list[str]:
+        """Return the loaded models, then the others, the newest first."""
+        loaded = msgspec.convert(await self._listed("/api/ps", timeout_s), _Models).models
+        there = msgspec.convert(await self._listed("/api/tags", timeout_s), _Models).models
+        there.sort(key=lambda model: model.modified_at, reverse=True)
+        return list(dict.fromkeys(model.name for model in [*loaded, *there] if model.name))
 
     def call_headers(self, idempotency_key: str) -> dict[str, str]:  # noqa: ARG002 - as all
         """Return nothing: the server knows no idempotency keys."""

@@ -50,6 +50,14 @@ _HINTS = {
 }
 
 
+class _Model(msgspec.Struct):
+    id: str = ""
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Model] = []
+
+
 class Served(abc.ABC):
     """A provider behind HTTP.
 
@@ -63,6 +71,7 @@ class Served(abc.ABC):
 
     site: Site
     path: str
+    list_path: str = "/models"
     adapter_version: int = 2  # 2: answers are streamed
     simulated: bool = False
     key_always_needed: bool = False
@@ -160,6 +169,36 @@ class Served(abc.ABC):
         # Raised out here, so that it does not carry the other error, which may quote a key.
         raise self._named(failure, request)
 
+    async def models(self, *, timeout_s: float) -> list[str]:
+        """Return the models of a server of one's own, the one to take first in front.
+
+        Raises:
+            ConfigError: this is the vendor's server.
+            StepError: it can't be asked.
+        """
+        if self._located.vendor:
+            raise ConfigError(
+                f"`model: auto` is for servers of your own, and this is {self.name}'s",
+                place=f"provider {self.name}, {self.base_url}",
+                hint="name the model: the vendor's differ in what they cost",
+            )
+        listed = msgspec.convert(await self._listed(self.list_path, timeout_s), _Listing)
+        return [model.id for model in listed.data if model.id]
+
+    async def _listed(self, path: str, timeout_s: float) -> Any:
+        """Fetch a listing."""
+        failure: StepError
+        request = Request(model="", messages=())
+        try:
+            answer = await self._open().get_json(path, timeout_s=timeout_s)
+            complaint = failures.complaint(answer.value)
+            if 200 <= answer.status < 300 and isinstance(answer.value, dict):
+                return answer.value
+            failure = self._refused(answer, complaint, request)
+        except StepError as error:
+            failure = error
+        raise self._named(failure, request, path)
+
     def warm(self) -> None:
         """Load the HTTP client."""
         self._open()
@@ -213,9 +252,10 @@ class Served(abc.ABC):
         """Return what to do about a model, or a path, that the server does not know."""
         return f"check the model name {model!r} and the address"
 
-    def _named(self, error: StepError, request: Request) -> StepError:
+    def _named(self, error: StepError, request: Request, path: str = "") -> StepError:
         """Return `error` with provider, model and URL in it, and without the key."""
-        message = f"{self.name}, model {request.model or '(none)'}: {error.message}"
+        asked = f"model {request.model or '(none)'}" if not path else "which models it has"
+        message = f"{self.name}, {asked}: {error.message}"
         key = self._located.key
         if key is not None and len(key.reveal()) >= SECRET_MIN:
             message = message.replace(key.reveal(), "[key]")
@@ -223,7 +263,7 @@ class Served(abc.ABC):
         return StepError(
             message,
             kind=error.kind,
-            place=self.base_url + self.path,
+            place=self.base_url + (path or self.path),
             hint=self._start_hint() if unreachable else error.hint or _HINTS.get(error.kind, ""),
             retry_after_s=error.retry_after_s,
         )

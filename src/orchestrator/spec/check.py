@@ -38,6 +38,7 @@ from ..graph import find_cycles, show_cycle
 from ..safepath import UnsafePath, components
 from ..suggest import did_you_mean
 from ..templates import condition, is_template
+from .aliases import check_aliases, meant
 from .caching import check_cache
 from .each import given_names
 from .limits import check_limits
@@ -90,6 +91,9 @@ def check_spec(
         return {}
     spec = read_fields(doc, (), doc.value, TOP)
     _labels(doc, spec, stem)
+    if "models" in spec:
+        spec["models"] = check_aliases(doc, ("models",), spec["models"])
+        spec = meant(doc, (), spec, spec["models"])
     _target(doc, spec, provider)
     if "env" in spec:
         spec["env"] = _plain_env(doc, spec["env"])
@@ -232,6 +236,7 @@ def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) 
         options=spec.get("options", {}),
         output_dir=spec["output_dir"],
         cache=cache,
+        models=spec.get("models", {}),
     )
     checker = StepCheck(doc, defaults, attach)
     steps = {name: checker.check(name, value) for name, value in spec.get("steps", {}).items()}

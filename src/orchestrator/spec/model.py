@@ -194,6 +194,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
 
 
+class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a short name of `models` means."""
+
+    provider: str
+    model: str
+    base_url: str = ""
+    options: dict[str, Any] = {}
+
+
 class SpecLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a job may take.
 
@@ -231,6 +240,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model: str = ""
     base_url: str = ""
     options: dict[str, Any] = {}
+    models: dict[str, Alias] = {}
     concurrency: int = 4
     timeout_s: float | None = None
     output_dir: str = ""

@@ -35,11 +35,14 @@ def switched(spec: Spec, provider: str | None, model: str | None) -> Spec:
             place="--provider",
             hint=f"{near} known are {', '.join(all_names())}".strip(),
         )
+    alias = spec.models.get(model or "") if provider is None else None
     new = provider or spec.provider
 
     def target(old: _Target) -> _Target:
         if provider is None and old.provider != spec.provider:
             return old
+        if alias is not None:
+            return _Target(alias.provider, alias.model, alias.base_url)
         same = old.provider == new
         name = clean_model(new, model or (old.model if same else DEFAULT_MODELS.get(new, "")))
         return _Target(new, name, old.base_url if same else "")
@@ -58,6 +61,9 @@ def switched(spec: Spec, provider: str | None, model: str | None) -> Spec:
                 )
             check_model(llm.provider, llm.model)
             changed = msgspec.structs.replace(step.llm, **llm._asdict())
+            if alias is not None and llm.provider == alias.provider and llm.model == alias.model:
+                options = {**alias.options, **changed.options}
+                changed = msgspec.structs.replace(changed, options=options)
             steps[step.name] = msgspec.structs.replace(step, llm=changed)
     return msgspec.structs.replace(spec, steps=steps, **top._asdict())
 

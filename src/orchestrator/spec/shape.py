@@ -41,6 +41,7 @@ TOP = {
     "model": TEXT,
     "base_url": TEXT,
     "options": MAP,
+    "models": MAP,
     "concurrency": Field("integer", 1, MAX_CONCURRENCY),
     "timeout_s": TIMEOUT,
     "output_dir": TEXT,
@@ -114,6 +115,12 @@ APPROVE = {"message": TEXT}
 CACHE = {
     "ttl_s": Field("number", 0, 100 * 366 * 24 * 3600),
     "scope": TEXT,
+}
+ALIAS = {
+    "provider": TEXT,
+    "model": TEXT,
+    "base_url": TEXT,
+    "options": MAP,
 }
 RETRY = {
     "max_attempts": Field("integer", 1, 100),

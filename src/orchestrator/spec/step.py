@@ -61,6 +61,7 @@ class Defaults(NamedTuple):
     options: dict[str, Any]
     output_dir: str
     cache: dict[str, Any] | None = None
+    models: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
 class StepCheck:
@@ -71,6 +72,9 @@ class StepCheck:
     """
 
     def __init__(self, doc: Document, defaults: Defaults, attach: Callable[[str], bytes]) -> None:
+        from .aliases import meant  # it knows this module
+
+        self._meant = meant
         self.doc = doc
         self.defaults = defaults
         self.files: dict[Path, str] = {}
@@ -175,6 +179,7 @@ class StepCheck:
     def _llm(self, path: Path, value: dict[str, Any]) -> dict[str, Any]:
         doc = self.doc
         llm = read_fields(doc, path, value, LLM)
+        llm = self._meant(doc, path, llm, self.defaults.models)
         if "prompt" not in value:
             doc.problem("ORC115", "`llm` has no `prompt`", doc.at_key(path), "say what to ask")
         for key in ("prompt", "system"):

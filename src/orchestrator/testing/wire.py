@@ -162,6 +162,8 @@ def models(path: str) -> dict[str, Any] | None:
     """Return what the listing endpoints say, or None for another path."""
     if path == "/api/version":
         return {"version": "0.0.0-test"}
+    if path == "/api/ps":
+        return {"models": []}
     if path == "/api/tags":
         return {"models": [_tag(name) for name in MODELS]}
     if path in {"/v1/models", "/models"}:
