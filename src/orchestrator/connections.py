@@ -47,14 +47,17 @@ class Connections:
                 if name in calls:
                     provider.check()
 
-    async def settle(self, spec: Spec, before: JobState | None) -> tuple[Spec, dict[str, str]]:
-        """Return the spec with a model wherever it says `auto`, and what was chosen.
+    async def settle(
+        self, spec: Spec, before: JobState | None, calls: set[str]
+    ) -> tuple[Spec, dict[str, str]]:
+        """Check, and return the spec with a model wherever it says `auto`, and what was chosen.
 
         Raises:
-            ConfigError: a server can't be asked, or has nothing to offer.
+            ConfigError: as `check` does; a server can't be asked, or has nothing to offer.
         """
         from .providers.auto import settle
 
+        self.check(spec, calls)
         started = before.started if before is not None else None
         try:
             return await settle(spec, self.connect, started.models if started else {})

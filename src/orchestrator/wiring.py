@@ -170,8 +170,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
     refuse_written(spec, secrets.masker)
     providers = Connections(environ)
     sure_calls = _sure_calls(spec, before, options)
-    providers.check(spec, sure_calls)
-    spec, chosen = await providers.settle(spec, before)
+    spec, chosen = await providers.settle(spec, before, sure_calls)
     check_prices(spec, sure_calls, providers.connect, price_table, options.warn)
     if options.kinds is None:
         check_functions(spec)
