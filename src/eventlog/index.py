@@ -237,7 +237,8 @@ class Index:
         if self._lock is not None:
             return True
         try:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            for folder in (os.path.dirname(self.folder), self.folder):
+                _make(folder)
             if not self._is_ours():
                 self.trouble = "its folder can be written by others"
                 return False
@@ -357,6 +358,16 @@ class Index:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _make(folder: str) -> None:
+    """Make a folder for its owner alone, if it is not there."""
+    try:
+        if folder:
+            os.mkdir(folder, 0o700)
+    except FileExistsError:  # another process may just have made it
+        if not os.path.isdir(folder):
+            raise
 
 
 def _parse(data: bytes, shape: str) -> Manifest | None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from eventlog.find import LogRef
+from eventlog.find import LOG_NAME, LogRef, find_logs
 from eventlog.jail import DEFAULT, Limits
 from eventlog.query import Database, View, load_views
 from eventlog.stock import Kept
@@ -64,7 +64,17 @@ def database(
         LogNotFound, QueryError: as `eventlog.query.Database`.
     """
     kept = None if runs_dir is None else Kept(*index_of(runs_dir))
-    return Database(logs, views=views(), limits=limits, kept=kept, hot=HOT)
+    refs: list[LogRef] = []
+    for log in logs:
+        refs += [log] if isinstance(log, LogRef) else map(named, find_logs(log))
+    return Database(refs, views=views(), limits=limits, kept=kept, hot=HOT)
+
+
+def named(path: str) -> LogRef:
+    """Return a log with the job that lines without a `job_id` belong to: its run folder's."""
+    folder, name = os.path.split(os.path.abspath(path))
+    job = os.path.basename(folder)
+    return LogRef(path, job_id=job if name == LOG_NAME and job.startswith("job_") else None)
 
 
 def query_folders() -> list[str]:

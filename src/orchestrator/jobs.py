@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from eventlog import Lock, LogLocked
+from eventlog import EventLogError, Lock, LogLocked
 from eventlog.codec import Stamper
 from eventlog.fs import FILES, write_whole
 
@@ -199,7 +199,7 @@ class Jobs:
                 rows = [row for job_id, row in known.items() if job_id in job_ids]
                 data = msgspec.json.Encoder().encode_lines(rows)
                 write_whole(FILES, os.path.join(self.root, CATALOG), data, durable=False)
-        except (OSError, LogLocked):
+        except (OSError, EventLogError):
             return
 
     def _append(self, rows: list[Summary]) -> None:
@@ -216,7 +216,7 @@ class Jobs:
                     os.write(fd, b"\n" + lines if torn else lines)
                 finally:
                     os.close(fd)
-        except (OSError, LogLocked):
+        except (OSError, EventLogError):
             return
 
     @contextmanager

@@ -362,6 +362,15 @@ def test_an_index_that_others_could_have_written_is_not_used(world):
         assert database.keep() == "its folder can be written by others"
 
 
+def test_the_index_is_for_its_owner_alone(world):
+    world.append("a", 5)
+    world.kept = Kept(str(world.root / ".cache" / "events"), str(world.root))
+    world.agree()
+    for path in (world.root / ".cache", world.root / ".cache" / "events"):
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
+
+
 def test_where_no_index_can_be_made_the_logs_are_read(world):
     world.append("a", 5)
     world.index.write_text("a file in its place")

@@ -63,3 +63,11 @@ def test_a_catalogue_that_is_written_anew_forgets_jobs_that_are_gone(tmp_path):
     text = (tmp_path / CATALOG).read_text()
     assert text.count("\n") == 2
     assert "job_2" not in text
+
+
+def test_where_no_catalogue_can_be_written_jobs_are_listed_all_the_same(tmp_path):
+    job(tmp_path, "job_1")
+    (tmp_path / ".catalog.lock").mkdir()  # as on a file system that can only be read
+    with open(tmp_path / CATALOG, "wb") as file:
+        file.write(b"junk\n" * 100)
+    assert [row.job_id for row in Jobs(str(tmp_path)).rows()] == ["job_1"]

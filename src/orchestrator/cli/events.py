@@ -57,22 +57,15 @@ def _resolve(runs_dir: str, target: str) -> list[LogRef]:
     from ..jobs import Jobs
 
     if os.path.exists(target):
-        return [_named(path) for path in find_logs(target)]
+        return [ask.named(path) for path in find_logs(target)]
     if target == runs_dir:
         raise LogNotFound("there is no job yet", path=target, hint="start one: orch run SPEC")
     if not is_name(target):
         raise LogNotFound("there is no such log or folder", path=target)
     try:
-        return [_named(Jobs(runs_dir).find(target).log)]
+        return [ask.named(Jobs(runs_dir).find(target).log)]
     except OrchestratorError as error:
         raise LogNotFound(error.message, path=error.place, hint=error.hint) from error
-
-
-def _named(path: str) -> LogRef:
-    """Return a log with the job that lines without a `job_id` belong to: its run folder's."""
-    folder, name = os.path.split(os.path.abspath(path))
-    job = os.path.basename(folder)
-    return LogRef(path, job_id=job if name == LOG_NAME and job.startswith("job_") else None)
 
 
 def _fields(path: str) -> dict[str, Any]:
