@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from itertools import islice
 
 from eventlog.codec import GENESIS, seal_all
 
 _PER_STEP = 8
 
 
-def events(job: str, count: int, seed: int) -> list[bytes]:
-    """Return the members of so many events of a job, about 210 bytes each."""
+_AT_ONCE = 10_000
+
+
+def events(job: str, count: int, seed: int) -> Iterator[bytes]:
+    """Yield the members of so many events of a job, about 210 bytes each."""
     chance = random.Random(seed)
     spec = '"level":"INFO","job_id":"%s","type":"job.started","data":{"project":"p%d"}'
-    made = [(spec % (job, seed % 50)).encode()]
-    while len(made) < count - 1:
-        step = f"step-{len(made) // _PER_STEP % 40:02d}"
+    yield (spec % (job, seed % 50)).encode()
+    for number in range(0, count - 2, _PER_STEP):
+        step = f"step-{number // _PER_STEP % 40:02d}"
         key = f"{chance.getrandbits(128):032x}"
         call = f'"provider":"ollama","model":"m{chance.randrange(3)}","cache_key":"{key}"'
         seconds = chance.random() * 5
@@ -34,12 +39,12 @@ def events(job: str, count: int, seed: int) -> list[bytes]:
             ("log.noted", f'"text":"{"a few words " * 4}"'),
             ("step.succeeded", f'"attempt":1,"duration_s":{seconds:.6f},"key":"{key}{key}"'),
         ):
-            made.append(
+            yield (
                 f'"level":"INFO","job_id":"{job}","type":"{kind}","step":"{step}",'
                 f'"data":{{{data}}}'.encode()
             )
     end = '"level":"INFO","job_id":"%s","type":"job.succeeded","data":{"duration_s":9.5}'
-    return [*made[: count - 1], (end % job).encode()]
+    yield (end % job).encode()
 
 
 def write_jobs(runs: str, jobs: int, each: int) -> int:
@@ -51,8 +56,11 @@ def write_jobs(runs: str, jobs: int, each: int) -> int:
         os.makedirs(folder, mode=0o700)
         clock = f"{number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d}"
         stamp = f"2026-11-23T{clock}.000000Z"
-        lines, _ = seal_all(0, stamp, events(job, each, number), GENESIS)
+        made, seq, prev = events(job, each, number), 0, GENESIS
         with open(os.path.join(folder, "events.jsonl"), "wb") as file:
-            file.writelines(lines)
-        total += sum(map(len, lines))
+            while batch := list(islice(made, _AT_ONCE)):
+                lines, prev = seal_all(seq, stamp, batch, prev)
+                file.writelines(lines)
+                seq += len(lines)
+                total += sum(map(len, lines))
     return total
