@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +28,7 @@ from .errors import EventLogError, LogLocked
 from .fs import FILES, Files, write_whole
 from .lock import Lock
 from .source import FileSource
-from .tables import LineRejected, LogState
+from .tables import PARQUET, LineRejected, LogState
 
 if TYPE_CHECKING:
     import duckdb
@@ -267,9 +267,8 @@ class Index:
         self,
         con: duckdb.DuckDBPyConnection,
         logs: Mapping[str, Entry],
-        packed: Sequence[Blob],
+        new: str,
         staging: Blob,
-        hot: Mapping[str, str],
         next_log: int,
     ) -> None:
         """Write what was read, and forget logs that are gone.
@@ -277,21 +276,17 @@ class Index:
         Args:
             con: the database, from whose locked state only the blobs can be reached.
             logs: everything that the index shall know, by place.
-            packed: what was read and does not lie in the table `raw.fresh`.
+            new: the query of what was read, with the hot fields.
             staging: an empty blob that the database may write.
-            hot: the hot fields with their SQL types.
             next_log: for the manifest.
         """
-        if not all(blob.intact() for blob in [*self.blobs, *packed]):
+        if not all(blob.intact() for blob in self.blobs):
             self.trouble = "a statement has changed what was read"
             return
         live = {entry.log for entry in logs.values()}
-        fresh = packing("raw.fresh", hot)
-        parts = [f"select * from ({fresh})"]  # noqa: S608 - our own names
-        if packed:
-            parts.append(f"select * from read_parquet({[blob.path for blob in packed]})")  # noqa: S608
+        parts = [f"select * from ({new})"]  # noqa: S608 - our own names
         told = con.execute(
-            f"select log, count(*) from ({' union all by name '.join(parts)}) group by log"  # noqa: S608
+            f"select log, count(*) from ({new}) group by log"  # noqa: S608
         ).fetchall()
         rows = sum(count for log, count in told if log in live)
         kept, merged = _choose(self.manifest.segments, live, rows)
@@ -325,7 +320,7 @@ class Index:
         rows = " union all by name ".join(parts)
         con.execute(
             f"copy (select * from ({rows}) semi join living using (log))"  # noqa: S608
-            f" to '{staging.path}' (format parquet, compression zstd, use_tmp_file false)"
+            f" to '{staging.path}' {PARQUET}"
         )
         told = con.execute(
             f"select log, count(*) from read_parquet('{staging.path}') group by log"  # noqa: S608
@@ -402,7 +397,7 @@ def _choose(
 
 
 def packing(table: str, hot: Mapping[str, str]) -> str:
-    """Return the query that brings rows of `fresh` into a segment's form.
+    """Return the query that brings what was read into a segment's form.
 
     One pass over `data` finds all hot fields; what each says is the same as `data->>'name'`.
     """

@@ -28,9 +28,7 @@ def show(con: duckdb.DuckDBPyConnection, stock: Stock, *, own: bool) -> None:
         f""", try_cast(data->>'{name}' as {kind}) as "{name}\""""
         for name, kind in stock.hot.items()
     )
-    parts = [f"select log, {base}, own, place{now} from raw.fresh"]  # noqa: S608 - our own names
-    if stock.packed:
-        parts.append(_segments(stock.packed, base, hot))
+    parts = [f"select log, {base}, own, place{now} from ({stock.new_rows})"]  # noqa: S608
     if stock.index is not None and stock.index.blobs:
         parts.append(_segments(stock.index.blobs, base, hot) + _where(con, stock))
     con.execute("create view raw.events as " + "\nunion all ".join(parts))

@@ -20,9 +20,6 @@ from .tables import MAX_NAMED, LineRejected, Loader, LogState, Reading
 if TYPE_CHECKING:
     import duckdb
 
-_SPILL = 256 << 20
-"""Bytes of logs whose events are held as a table; more are packed into a segment."""
-
 _MANY = 64
 """Logs that had to be opened: from so many on it is worth to note that they are as they were."""
 
@@ -60,7 +57,6 @@ class Stock:
     Attributes:
         states: what was found in each log.
         chosen: numbers of the logs that were asked for.
-        packed: segments of this process alone.
         prefix: what stands before a place to make it a path.
         read_bytes: that no index had.
     """
@@ -83,10 +79,8 @@ class Stock:
         self._entries: dict[str, Entry] = {}
         self._named: list[list[LineRejected]] = []
         self._jobs: dict[int, set[str]] = {}
-        self._fresh_bytes = 0
         self._staging = Blob()
         self.outgoing = Blob()
-        self.packed: list[Blob] = []
         self.chosen: set[int] = set()
         self.prefix = ""
         self.states: list[LogState] = []
@@ -98,6 +92,20 @@ class Stock:
     def rejected(self) -> list[LineRejected]:
         """The first lines that could not be loaded."""
         return [line for lines in self._named for line in lines][:MAX_NAMED]
+
+    @property
+    def packed(self) -> list[Blob]:
+        """Files of events that were read now, for there were too many for a table."""
+        return self._loader.packed
+
+    @property
+    def new_rows(self) -> str:
+        """The query of all events that were read now."""
+        table = "select * from raw.fresh"
+        if not self.packed:
+            return table
+        paths = [blob.path for blob in self.packed]
+        return f"{table} union all by name select * from read_parquet({paths})"  # noqa: S608
 
     @property
     def paths(self) -> list[str]:
@@ -212,7 +220,6 @@ class Stock:
                 self._jobs.setdefault(reading.log, set()).update(before.jobs)
             begin = reading.end
             self._loader.read(file, reading)
-            self._fresh_bytes += reading.end - begin
             self.read_bytes += reading.end - begin
             hashes = prints(file, reading.end) if item.place is not None else (b"", b"")
         reading.state.held = is_held(lock_beside(ref.path))
@@ -231,27 +238,11 @@ class Stock:
                     state=reading.state,
                     rejected=capped(reading.rejected),
                 )
-        if self._fresh_bytes >= _SPILL:
-            self._pack()
-
-    def _pack(self) -> None:
-        """Put the events that are held as a table into a segment: a tenth of the memory."""
-        self._loader.finish()
-        self._learn_jobs()
-        blob = Blob()
-        self.packed.append(blob)
-        self._con.execute(
-            f"copy ({packing('raw.fresh', self.hot)}) to '{blob.path}'"
-            " (format parquet, compression zstd, use_tmp_file false)"
-        )
-        self._con.execute("truncate raw.fresh")
-        blob.seal()
-        self._fresh_bytes = 0
 
     def _learn_jobs(self) -> None:
         """Learn whose lines stand in each log that was read."""
         rows = self._con.execute(
-            "select distinct log, job_id from raw.fresh where job_id is not null"
+            f"select distinct log, job_id from ({self.new_rows}) where job_id is not null"  # noqa: S608
         )
         for log, job_id in rows.fetchall():
             self._jobs.setdefault(log, set()).add(job_id)
@@ -280,7 +271,10 @@ class Stock:
             return index.trouble
         # The right to renew was taken before anything was read, or nothing was read.
         if index.is_held or (not self._opened and index.begin(fresh=False)):
-            index.keep(self._con, self._entries, self.packed, self._staging, self.hot, self._next)
+            if not all(blob.intact() for blob in self.packed):
+                return "a statement has changed what was read"
+            new = packing(f"({self.new_rows})", self.hot)
+            index.keep(self._con, self._entries, new, self._staging, self._next)
             self._is_kept = True
         return index.trouble
 

@@ -31,7 +31,17 @@ CHUNK = 32 << 20
 _ALONE = 1 << 20
 """A log with more bytes to read has chunks of its own: then no line needs its log's number."""
 
+_PACKED = 16 << 20
+"""A chunk from this size on is packed at once: it takes a hundredth of the memory of a table."""
+
+_SPILL = 64 << 20
+"""Bytes of lines that are held as a table; more are packed."""
+
+_MANY = 128
+"""Packed pieces, from which on they are put together."""
+
 _OBJECT = 16 << 20
+PARQUET = "(format parquet, compression zstd, use_tmp_file false)"
 _COLUMNS = (
     "{'@log':'INTEGER','@seq':'BIGINT','@own':'JSON','@line':'JSON','seq':'BIGINT',"
     "'ts':'VARCHAR','level':'VARCHAR','job_id':'VARCHAR','type':'VARCHAR','step':'VARCHAR',"
@@ -54,10 +64,9 @@ create table logs(
 """
 # A stamp that our reader left as it was found may have an offset, which a cast would drop.
 _TAKE = """
-insert into raw.fresh
-select log, coalesce(chunk.job_id, sources.job_id), coalesce("@seq", seq),
-    case when ts like '%Z' then try_cast(ts as timestamp) end,
-    level, type, step, item, coalesce(data, "@line"), "@own", place
+select log, coalesce(chunk.job_id, sources.job_id) as job_id, coalesce("@seq", seq) as seq,
+    case when ts like '%Z' then try_cast(ts as timestamp) end as ts,
+    level, type, step, item, coalesce(data, "@line") as data, "@own" as own, place
 from (select coalesce("@log", {log}) as log, * from {chunk}) as chunk
 join raw.sources as sources using (log)
 where coalesce("@seq", seq) is not null
@@ -199,6 +208,9 @@ class Loader:
 
     Args:
         con: an empty database; until `finish` nothing else may use it.
+
+    Attributes:
+        packed: Parquet files of the rows that are not in the table `raw.fresh`.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -207,6 +219,8 @@ class Loader:
         self._pool = ThreadPoolExecutor(1, "eventlog-load")
         self._busy: Future[None] | None = None
         self._chunk: _Chunk | None = None
+        self._held = 0
+        self.packed: list[Blob] = []
 
     def logs(self, states: Iterable[LogState]) -> None:
         """Fill the table `logs`."""
@@ -321,11 +335,35 @@ class Loader:
                 [{"log": r.log, "job_id": r.job_id, "place": r.place} for r in readings.values()],
             )
             log = "null" if chunk.log is None else chunk.log
-            sql = _TAKE.format(log=log, chunk=chunk.scan)
-            taken = self._con.execute(sql).fetchone()
+            taken = self._take(chunk, _TAKE.format(log=log, chunk=chunk.scan))
             self._con.execute("truncate raw.sources")
-            if taken is None or taken[0] != chunk.lines:
+            if taken != chunk.lines:
                 self._find_lost(chunk)
+
+    def _take(self, chunk: _Chunk, rows: str) -> int:
+        """Keep the rows of a chunk; return how many there are."""
+        if chunk.size >= _PACKED:
+            return self._pack(rows)
+        taken = self._con.execute(f"insert into raw.fresh {rows}").fetchone()
+        self._held += chunk.size
+        if self._held >= _SPILL:
+            self._pack("from raw.fresh")
+            self._con.execute("truncate raw.fresh")
+            self._held = 0
+        return taken[0] if taken else 0
+
+    def _pack(self, rows: str) -> int:
+        """Write rows to a Parquet file of their own; return how many there are."""
+        blob = Blob()
+        self.packed.append(blob)
+        taken = self._con.execute(f"copy ({rows}) to '{blob.path}' {PARQUET}").fetchone()
+        blob.seal()
+        if len(self.packed) > _MANY:
+            pieces, self.packed = self.packed, []
+            self._pack(f"from read_parquet({[piece.path for piece in pieces]})")
+            for piece in pieces:
+                piece.close()
+        return taken[0] if taken else 0
 
     def _find_lost(self, chunk: _Chunk) -> None:
         """Name the lines that we took for readable and DuckDB did not."""

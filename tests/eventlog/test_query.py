@@ -230,8 +230,12 @@ def test_an_offset_that_had_to_stay_in_a_stamp_is_not_dropped(tmp_path):
     assert query([path], "select ts from events").rows == [(None,)]
 
 
-def test_logs_larger_than_one_block_are_all_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("packed", "spill"), [(0, 0), (1 << 30, 3000), (1 << 30, 1 << 30)])
+def test_logs_larger_than_one_block_are_all_there(tmp_path, monkeypatch, packed, spill):
     monkeypatch.setattr("eventlog.tables.CHUNK", 1000)
+    monkeypatch.setattr("eventlog.tables._PACKED", packed)
+    monkeypatch.setattr("eventlog.tables._SPILL", spill)
+    monkeypatch.setattr("eventlog.tables._MANY", 4)
     for name in ("a", "b"):
         write(tmp_path / name / "events.jsonl", *(line(n) for n in range(100)))
     answer = query([tmp_path], "select file, list((data->>'n')::int) from events group by all")
