@@ -6,6 +6,7 @@ from harness import Case
 
 from . import (
     append,
+    cache,
     calls,
     chain,
     diamond,
@@ -23,6 +24,6 @@ from . import (
 
 _OF_LOGS = (append, read, follow, large, migration)
 _OF_QUERIES = (query, jobs)
-_MODULES = (startup, diamond, calls, chain, fanout, scale, resume, *_OF_LOGS, *_OF_QUERIES)
+_MODULES = (startup, diamond, calls, cache, chain, fanout, scale, resume, *_OF_LOGS, *_OF_QUERIES)
 
 CASES: dict[str, Case] = {module.CASE.name: module.CASE for module in _MODULES}

@@ -122,6 +122,7 @@ class Cache:
         self._index = CacheIndex(folder.root)
         self._flights = Flights()
         self._stored: set[str] = set()
+        self._folder_made = False
 
     def mode(self, step: str, policy: CachePolicy = DEFAULT) -> CacheMode:
         """Return what holds for a step."""
@@ -185,9 +186,21 @@ class Cache:
         return Look(None, why)
 
     def adopt(self, look: Look, raw: bytes = b"") -> None:
-        """Copy an entry that was found elsewhere into this job's folder."""
-        if self._keep and look.entry is not None and look.holder is not self._folder:
-            self._write(look.entry, raw or encoded(look.entry), durable=False)
+        """Bring an entry that was found elsewhere into this job's folder: as a link, or a copy.
+
+        Nothing ever writes into an entry's file, so that a link is as good.
+        """
+        entry = look.entry
+        if not self._keep or entry is None or look.holder is self._folder:
+            return
+        path = self._made(entry.key)
+        try:
+            if look.holder is None:
+                raise FileNotFoundError
+            os.link(os.path.join(look.holder.cache, entry.key + SUFFIX), path)
+        except OSError:  # another file system, or one without links
+            write_whole(FILES, path, raw or encoded(entry), durable=False)
+        self._index.add_later(self._place(entry))
 
     def store(self, entry: Entry, policy: CachePolicy = DEFAULT) -> None:
         """Keep an entry, durable on return.
@@ -200,7 +213,8 @@ class Cache:
         scope = "" if policy.scope == "runs" else policy.scope
         entry = msgspec.structs.replace(entry, scope=scope)
         raw = encoded(entry)
-        self._write(entry, raw, durable=True)
+        write_whole(FILES, self._made(entry.key), raw)
+        self._index.add(self._place(entry))
         self._stored.add(entry.key)
         if scope == "user" and self._user is not None and entry.result is None:
             self._user.store(entry.key, raw)
@@ -244,19 +258,19 @@ class Cache:
             yield own, self._folder
         for _ in range(0 if policy.scope == "job" else LOOKS):
             project = self._project if policy.scope == "project" else None
-            places = self._index.holders(key, project)
+            job_ids = self._index.holders(key, project)
             gone = 0
-            for place in places:
-                holder = RunFolder(self._folder.root, place.job_id)
-                found = self._load(holder, key) if place.job_id != self._folder.job_id else own
+            for job_id in job_ids:
+                holder = RunFolder(self._folder.root, job_id)
+                found = self._load(holder, key) if job_id != self._folder.job_id else own
                 if found is None:
                     gone += 1
-                    self._index.forget(key, place.job_id)
+                    self._index.forget(key, job_id)
                 elif found is not own:
                     yield found, holder
-            if places and not gone:
+            if job_ids and not gone:
                 break
-            if not places and not self._index.reconcile():
+            if not job_ids and not self._index.reconcile():
                 break
         if policy.scope == "user" and self._user is not None:
             found = self._user.load(key)
@@ -287,19 +301,21 @@ class Cache:
             return None
         return found
 
-    def _write(self, entry: Entry, raw: bytes, *, durable: bool) -> None:
-        os.makedirs(self._folder.cache, mode=0o700, exist_ok=True)
-        path = os.path.join(self._folder.cache, entry.key + SUFFIX)
-        write_whole(FILES, path, raw, durable=durable)
-        self._index.add(
-            Place(
-                key=entry.key,
-                job_id=self._folder.job_id,
-                project=entry.project,
-                step=entry.step,
-                parts=entry.parts,
-                created_at=entry.created_at,
-            )
+    def _made(self, key: str) -> str:
+        """Return where this job keeps a key's entry; the folder is there."""
+        if not self._folder_made:
+            os.makedirs(self._folder.cache, mode=0o700, exist_ok=True)
+            self._folder_made = True
+        return os.path.join(self._folder.cache, key + SUFFIX)
+
+    def _place(self, entry: Entry) -> Place:
+        return Place(
+            key=entry.key,
+            job_id=self._folder.job_id,
+            project=entry.project,
+            step=entry.step,
+            parts=entry.parts,
+            created_at=entry.created_at,
         )
 
 

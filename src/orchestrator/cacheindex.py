@@ -18,6 +18,9 @@ from .ids import is_name
 HOLDERS = 8
 """How many entries are looked at, the newest first: of one key, and of one step."""
 
+LATER_MAX = 100
+"""Copies that are noted together."""
+
 _SCHEMA = """
 create table if not exists entry (
     key text not null, job_id text not null, project text not null, step text not null,
@@ -65,16 +68,28 @@ class CacheIndex:
         self._path = os.path.join(root, ".index", "cache.sqlite")
         self._db: sqlite3.Connection | None = None
         self._reconciled = False
+        self._later: list[Place] = []
 
-    def holders(self, key: str, project: str | None = None) -> list[Place]:
-        """Return where a key's entries should be, the newest first; of one project, or of all."""
-        newest = "not gone order by created_at desc, job_id desc"
-        if project is None:
-            return self._places(f"where key = ? and {newest}", key)
-        return self._places(f"where key = ? and project = ? and {newest}", key, project)
+    def holders(self, key: str, project: str | None = None) -> list[str]:
+        """Return the jobs that should hold a key's entry, the newest first; of a project, or all.
+
+        What was only noted by `add_later` may not be among them.
+        """
+        of_project = "" if project is None else " and project = ?"
+        sql = (
+            f"select job_id from entry where key = ?{of_project} and not gone"  # noqa: S608 - our own words
+            f" order by created_at desc, job_id desc limit {HOLDERS}"
+        )
+        params = (key,) if project is None else (key, project)
+        try:
+            return [row[0] for row in self._open().execute(sql, params)]
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
+            return []
 
     def newest(self, project: str, step: str) -> list[Place]:
         """Return the newest entries that a step of a project ever had, cleared or not."""
+        self._catch_up()
         return self._places(
             "where project = ? and step = ? order by created_at desc, key", project, step
         )
@@ -83,10 +98,9 @@ class CacheIndex:
         """Return every entry that is not known to be gone."""
         return self._places("where not gone order by created_at desc, key, job_id", limit=-1)
 
-    def add(self, place: Place) -> None:
-        """Note an entry."""
-        self._run(
-            "insert or replace into entry values (?, ?, ?, ?, ?, ?, 0)",
+    def add(self, *places: Place) -> None:
+        """Note entries."""
+        rows = [
             (
                 place.key,
                 place.job_id,
@@ -94,8 +108,23 @@ class CacheIndex:
                 place.step,
                 msgspec.json.encode(place.parts).decode(),
                 place.created_at,
-            ),
-        )
+            )
+            for place in places
+        ]
+        try:
+            with self._open() as db:
+                db.executemany("insert or replace into entry values (?, ?, ?, ?, ?, ?, 0)", rows)
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
+
+    def add_later(self, place: Place) -> None:
+        """Note an entry some time: when there are a hundred, or on `close`.
+
+        For a copy of an entry that others hold: a commit would cost more than the copy.
+        """
+        self._later.append(place)
+        if len(self._later) >= LATER_MAX:
+            self._catch_up()
 
     def forget(self, key: str, job_id: str) -> None:
         """Note that an entry is not there any more; it still explains a miss."""
@@ -123,16 +152,21 @@ class CacheIndex:
                 continue
             if known.get(name) == changed_ns:
                 continue
-            for place in _entries(folder, name):
-                self.add(place)
+            self.add(*_entries(folder, name))
             self._run("insert or replace into job values (?, ?)", (name, changed_ns))
         return True
 
     def close(self) -> None:
         """Close the file."""
+        self._catch_up()
         if self._db is not None:
             self._db.close()
             self._db = None
+
+    def _catch_up(self) -> None:
+        later, self._later = self._later, []
+        if later:
+            self.add(*later)
 
     # --- inside --------------------------------------------------------------------------------
 

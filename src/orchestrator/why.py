@@ -150,8 +150,8 @@ def _entry(runs_dir: str, key: str) -> Entry | None:
     index = CacheIndex(runs_dir)
     try:
         index.reconcile()
-        for place in index.holders(key):
-            path = os.path.join(RunFolder(runs_dir, place.job_id).cache, key + SUFFIX)
+        for job_id in index.holders(key):
+            path = os.path.join(RunFolder(runs_dir, job_id).cache, key + SUFFIX)
             found = load(path, key)
             if isinstance(found, Found):
                 return found.entry
