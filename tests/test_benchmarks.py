@@ -61,7 +61,7 @@ def test_every_case_is_listed_with_its_bar(tmp_path):
     assert done.returncode == 0, done.stderr
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert (
-        " ".join(names) == "startup diamond calls chain fanout scale resume"
+        " ".join(names) == "startup diamond calls cache chain fanout scale resume"
         " append read follow large migration query jobs"
     )
     assert all("(bar: " in line for line in done.stdout.splitlines())

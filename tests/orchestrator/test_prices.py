@@ -1,4 +1,5 @@
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -94,6 +95,14 @@ def test_a_json_file_is_read_as_exactly(tmp_path):
     text = '{"providers":{"openai":{"models":{"m":{"tokens_in":0.1,"tokens_out":0.2}}}}}'
     own = table(tmp_path, text, "p.json")
     assert own.quote("openai", "m", Usage(tokens_in=3, tokens_out=3)).usd == Decimal("0.0000009")
+
+
+def test_the_table_in_the_documents_is_one(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "costs.md"
+    (block,) = page.read_text().split("```toml\n")[1:]
+    own = table(tmp_path, block.split("```")[0])
+    assert own.quote("ollama", "any", MILLION).usd == 0
+    assert own.quote("openai", "gpt-5-mini", MILLION, base_url="https://models.example.org/v1").usd
 
 
 def test_the_environment_names_a_file_too(tmp_path):

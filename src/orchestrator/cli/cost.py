@@ -110,10 +110,13 @@ def _talk(total: Sum, table: prices.PriceTable | None) -> list[str]:
             f"an estimate: recorded tokens at the prices of {table.name},"
             " not what was paid when the calls were made"
         )
+    if not total.calls and not total.hits and not total.failed:
+        lines.append("no model was called")
     spent = "$" + str(dollars(total.cost_usd)) if total.cost_usd is not None else "not known"
     saved = f"; ${dollars(total.saved_usd)} saved by the cache" if total.saved_usd else ""
     calls = f"{out.count(total.calls, 'call')}, {out.count(total.hits, 'cache hit')}"
-    lines.append(f"total: {calls}: {spent}{saved}")
+    if total.calls or total.hits:
+        lines.append(f"total: {calls}: {spent}{saved}")
     if total.unpriced:
         lines.append(f"{out.count(total.unpriced, 'call')} without a known price: {_HINT}")
     if total.failed:
