@@ -274,18 +274,20 @@ async def _announce(
     spec: Spec, jobs: Jobs, folder: RunFolder, state: JobState, options: Options
 ) -> None:
     """Tell which job it is, and the plan of a leg that goes on with one, or forks one."""
-    from .planning import foresee  # it knows this module
-
     if options.opened is not None:
         options.opened(folder, state)
     if options.foretold is None or len(spec.steps) > FORETOLD_MAX:
         return
+    if options.fork is None and not state.legs:
+        return
+    from .planning import foresee  # it knows this module
+
     if options.fork is not None:
         again = jobs.load(options.fork.folder)
         without(again, run_again(options.fork, spec))
         before = options.fork.state
         options.foretold(await foresee(spec, options.fork.folder, before, again, options))
-    elif state.legs:
+    else:
         options.foretold(await foresee(spec, folder, state, jobs.load(folder), options))
 
 

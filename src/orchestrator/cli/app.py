@@ -484,6 +484,30 @@ def validate(
     raise typer.Exit(command.validate(specs, as_json=as_json))
 
 
+class Document(enum.StrEnum):
+    """What there is a schema of."""
+
+    JOB = "job"
+    EVENT = "event"
+
+
+@app.command()
+def schema(
+    of: Annotated[Document, typer.Argument(help="job: a job file; event: a line of a log.")],
+    output: Output = "",
+) -> None:
+    """Print a JSON Schema: of a job file, for editors, or of events.
+
+    The first line of a job file makes editors use it:
+    # yaml-language-server: $schema=job.schema.json
+
+    Example: orch schema job -o job.schema.json
+    """
+    from . import specs as command
+
+    command.schema(of.value, output)
+
+
 @app.command()
 def init(
     folder: Annotated[str, typer.Argument(help="Where to; it is made if it is not there.")] = ".",

@@ -74,6 +74,40 @@ def _faults(path: str, error: OrchestratorError) -> list[dict[str, Any]]:
     ]
 
 
+def schema(of: str, output: str) -> None:
+    """Print a JSON Schema, or write it to a file."""
+    text = _schema_text(of)
+    if not output:
+        out.data(text.removesuffix("\n"))
+        return
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageError(f"can't write: {error.strerror}", place=output) from error
+    if of == "job":
+        out.talk(f"next: put this first in a job file: {MODELINE.format(path=output).strip()}")
+
+
+MODELINE = "# yaml-language-server: $schema={path}\n"
+"""What makes an editor use a schema: the first line of a job file."""
+SCHEMA = ".orch/job.schema.json"
+
+
+def _schema_text(of: str) -> str:
+    import msgspec
+
+    if of == "job":
+        from ..spec.schema import job_schema
+
+        found = job_schema()
+    else:
+        from ..events import AnyJobEvent
+
+        found = msgspec.json.schema(AnyJobEvent)
+    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+
+
 def init(folder: str, example: str) -> None:
     """Write an example job to a folder; a file that is there is never touched.
 
@@ -99,6 +133,9 @@ def init(folder: str, example: str) -> None:
             place=folder,
             hint="choose another folder: orch init DIR",
         )
+    files[main] = MODELINE.format(path=SCHEMA).encode() + files[main]
+    if not os.path.lexists(os.path.join(folder, SCHEMA)):
+        files[SCHEMA] = _schema_text("job").encode()
     for name, content in files.items():
         path = os.path.join(folder, name)
         try:

@@ -29,8 +29,8 @@ FILE = "file://"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}", re.ASCII)
-_KINDS = ("llm", "python", "run", "approve", "use")
-_NOT_FOR = {
+KINDS = ("llm", "python", "run", "approve", "use")
+NOT_FOR = {
     "llm": {
         "cwd": "an llm step starts no process",
         "env": "an llm step starts no process",
@@ -126,7 +126,7 @@ class StepCheck:
         return step
 
     def _kind(self, path: Path, name: str, value: dict[str, Any]) -> None:
-        kinds = [kind for kind in _KINDS if kind in value]
+        kinds = [kind for kind in KINDS if kind in value]
         if len(kinds) > 1:
             message = f"step `{name}` is of two kinds: {' and '.join(kinds)}"
             self.doc.problem(
@@ -141,7 +141,7 @@ class StepCheck:
                 "give it `llm:`, `python:`, `run:`, `approve:` or `use:`",
             )
         elif kinds:
-            for key, hint in _NOT_FOR[kinds[0]].items():
+            for key, hint in NOT_FOR[kinds[0]].items():
                 if key in value:
                     message = f"`{key}` means nothing in a step of kind {kinds[0]}"
                     self.doc.problem("ORC118", message, self.doc.at_key((*path, key)), hint)
@@ -158,7 +158,7 @@ class StepCheck:
             step["cache"] = self.defaults.cache
 
     def _use(self, where: Path, kind: str) -> None:
-        every = [name for name in plugins.names(plugins.STEPS) if name not in _KINDS]
+        every = [name for name in plugins.names(plugins.STEPS) if name not in KINDS]
         if kind not in every:
             hint = did_you_mean(kind, every) or (
                 f"installed are {', '.join(every)}" if every else "install the package with it"

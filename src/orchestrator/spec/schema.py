@@ -1,0 +1,148 @@
+"""The JSON Schema of a job file, made from the tables that the checks use.
+
+It tells an editor what `orch validate` would say of keys, types and ranges. What depends on other
+parts of the file (needs, templates, files) only `orch validate` can tell. One thing JSON
+Schema can't say: `3.0` is no integer here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from ..cachepolicy import Scope
+from ..recovery import Effects, Then
+from .model import InputType
+from .shape import (
+    APPROVE,
+    BUDGET,
+    CACHE,
+    INPUT,
+    LIMITS,
+    LLM,
+    MODEL_LIMITS,
+    PROVIDER_LIMITS,
+    RETRY,
+    RETRY_ON,
+    STEP,
+    TOP,
+    Field,
+)
+from .step import KINDS, NAME, NOT_FOR
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NOT_BLANK = "^[^\\u0000]*\\S[^\\u0000]*$"
+_VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
+_INPUT = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+
+ONE = {
+    "llm": LLM,
+    "approve": APPROVE,
+    "retry": RETRY,
+    "budget": BUDGET,
+    "limits": LIMITS,
+    "cache": CACHE,
+}
+"""Maps with keys of their own."""
+EACH = {
+    "steps": (STEP, f"^{NAME.pattern}$"),
+    "inputs": (INPUT, _INPUT),
+    "providers": (PROVIDER_LIMITS, ""),
+    "models": (MODEL_LIMITS, ""),
+}
+"""Maps from a name, of this form, to such maps."""
+REQUIRED = {"llm": ["prompt"], "approve": ["message"]}
+CHOICES = {
+    "scope": get_args(Scope),
+    "effects": get_args(Effects),
+    "on_interrupted": get_args(Then),
+    "type": get_args(InputType),
+    "on": RETRY_ON,
+    "record": ("full", "hashes"),
+}
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the schema of a job file."""
+    schema = {
+        "$schema": DIALECT,
+        "title": "A job of the Unified Orchestrator",
+        **_map(TOP),
+        "minProperties": 1,
+        "anyOf": [{"required": ["steps"]}, {"required": ["task_description"]}],
+    }
+    steps = schema["properties"]["steps"]
+    steps["minProperties"] = 1
+    step = steps["additionalProperties"]
+    step["oneOf"] = [{"required": [kind]} for kind in KINDS]
+    step["dependentSchemas"] = {
+        kind: {"properties": dict.fromkeys(keys, False)} for kind, keys in NOT_FOR.items()
+    }
+    schema["properties"]["inputs"]["additionalProperties"]["allOf"] = [
+        {
+            "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
+            "then": {"properties": {"default": {"type": [kind, "null"]}}},
+        }
+        for kind in get_args(InputType)
+    ]
+    return schema
+
+
+def _map(fields: dict[str, Field]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {key: _value(key, field) for key, field in fields.items()},
+    }
+
+
+def _value(key: str, field: Field) -> dict[str, Any]:
+    if key in EACH and field.type == "map":
+        fields, pattern = EACH[key]
+        names = {"propertyNames": {"pattern": pattern}} if pattern else {}
+        return {"type": "object", **names, "additionalProperties": _map(fields)}
+    if key == "env":
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": _VARIABLE},
+            "additionalProperties": {"type": "string"},
+        }
+    found = _typed(field)
+    if key in ONE:
+        own = _map(ONE[key])
+        if key in REQUIRED:
+            own["required"] = REQUIRED[key]
+        found = {"anyOf": [{"type": "boolean"}, own]} if field.type == "boolean or map" else own
+    if key in CHOICES:
+        one = {"enum": list(CHOICES[key])}
+        found = {"anyOf": [one, {"type": "array", "items": one}]} if field.type == "texts" else one
+    return found
+
+
+def _typed(field: Field) -> dict[str, Any]:
+    text = {"type": "string", "pattern": NOT_BLANK}
+    match field.type:
+        case "text":
+            return text
+        case "texts":
+            return {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        case "integer" | "number":
+            return {"type": field.type, "minimum": field.low, "maximum": field.high}
+        case "boolean":
+            return {"type": "boolean"}
+        case "map":
+            return {"type": "object"}
+        case "boolean or map":
+            return {"type": ["boolean", "object"]}
+        case "list or template":
+            template = {"type": "string", "pattern": "^\\s*\\{\\{[\\s\\S]*\\}\\}\\s*$"}
+            return {"anyOf": [{"type": "array"}, template]}
+        case "condition":
+            return {"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "\\S"}]}
+        case "amount":
+            return {"type": ["number", "string"]}
+        case "any":
+            return {}
+        case _:
+            raise AssertionError(
+                f"a type of the tables that the schema does not know: {field.type}"
+            )
