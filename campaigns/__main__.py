@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--stride", type=int, default=1, help="look at every n-th cut only")
     one.add_argument("--workers", type=int, default=cores)
     one.add_argument("--folder", help="where the jobs run")
+    one = command("rot", "flip every bit of a log, cut it at every byte, move its lines about")
+    one.add_argument("--bytes", type=int, default=100_000, help="of the log")
+    one.add_argument("--workers", type=int, default=cores)
     one = command("fuzz", "coverage-guided fuzzing of what reads bytes; needs atheris")
     one.add_argument("--seconds", type=int, default=600, help="for each target")
     one.add_argument("--targets", nargs="*", help="codec recover reader upcast; by default all")
@@ -90,6 +93,10 @@ def main(argv: list[str] | None = None) -> int:
             wrong = jobs.main_cut(
                 asked.jobs, seed, asked.workers, asked.steps, asked.stride, asked.folder
             )
+        case "rot":
+            from . import rot
+
+            wrong = rot.main(asked.bytes, seed, asked.workers)
         case "fuzz":
             from . import fuzz
 

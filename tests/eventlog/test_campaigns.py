@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
 import sys
+from random import Random
 
 import pytest
 
 pytest.importorskip("campaigns", reason="the campaigns are not installed with us")
 
-from campaigns import chain, power_cut
+from campaigns import chain, fuzz, power_cut, rot
 from campaigns.children import Ack
+
+from eventlog import codec, recover
 
 SEED = os.environ.get("EVENTLOG_SEED")
 
@@ -51,6 +55,34 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged():
     (ours,) = (row for row in rows if row[:2] == ["eventlog", "group"])
     trials, with_loss, _, lost, damaged = (int(cell.replace(",", "")) for cell in ours[2:])
     assert (trials, with_loss, lost, damaged) == (4, 0, 0, 0)
+
+
+def test_whatever_rots_in_a_log_is_seen_in_its_place_or_does_no_harm():
+    data = rot.make(900, 1)
+    some = itertools.islice(rot.flips(data, 0, len(data)), 0, None, 5)
+    changes = [*rot.moves(data, Random(1)), *rot.cuts(data, 0, len(data)), *some]
+    assert {change.kind for change in changes} >= {"lines swapped", "line doubled", "line moved"}
+    for change in changes:
+        assert rot.judge(data, change) == "", change
+    for change in changes[:: rot.STRIDE]:
+        assert rot.refused(change) == ""
+
+
+def test_rot_that_is_not_seen_is_told(monkeypatch):
+    data = rot.make(900, 1)
+    at = data.rindex(b"noted")
+    blind = rot.Change("bit flipped", data[:at] + b"n" + data[at + 1 :], 0)
+    assert "whole" in rot.judge(data, blind)
+    monkeypatch.setattr(recover, "follows", lambda line, _seq, _prev: codec.said_sum(line))
+    monkeypatch.setattr(recover, "follow_all", lambda *_: None)
+    flipped = rot.Change("bit flipped", data[:at] + b"m" + data[at + 1 :], 0)
+    assert rot.judge(data, flipped) == "a changed line was accepted"
+
+
+def test_fuzzing_finds_nothing_in_the_logs_that_it_begins_with():
+    for target in fuzz.TARGETS.values():
+        for seed in fuzz.seeds():
+            target(seed)
 
 
 def test_the_independent_reader_sees_each_kind_of_wrong():
