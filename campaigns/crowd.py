@@ -177,7 +177,8 @@ class Crowd:
     def _compare(self, lines: int, sha256: str) -> list[str]:
         wrong = []
         for go_on, answer, pid in zip(self._go_on, self._answers, self._reading, strict=True):
-            os.write(go_on, _LINES.pack(lines))
+            with contextlib.suppress(BrokenPipeError):  # it died, and is told of below
+                os.write(go_on, _LINES.pack(lines))
             said = drain(answer)
             os.waitpid(pid, 0)
             told: dict[str, Any] = json.loads(said) if said else dict(_DEAD)

@@ -13,10 +13,11 @@ import pytest
 
 pytest.importorskip("campaigns", reason="the campaigns are not installed with us")
 
-from campaigns import chain, fuzz, power_cut, rot
+from campaigns import chain, crowd, fuzz, power_cut, rot
 from campaigns.children import Ack
 
-from eventlog import codec, recover
+from eventlog import Follower, Log, codec, follower, recover
+from eventlog.fs import Files
 
 SEED = os.environ.get("EVENTLOG_SEED")
 
@@ -45,6 +46,59 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
 def test_a_crowd_makes_one_log_and_every_reader_reads_it_once(tmp_path):
     told = campaign("crowd", "--kills", "20", "--contenders", "4", "--folder", str(tmp_path))
     assert re.search(r" 0 of [1-9][0-9,]* acknowledged events lost, 0 wrong", told)
+
+
+def no_fence_and_no_lock(patch):
+    patch.setattr(Files, "lock", lambda *_, **__: True)
+    patch.setattr(Log, "_fence", lambda _: None)
+
+
+def acknowledged_early(patch):
+    append = Log.append
+    patch.setattr(
+        Log,
+        "append",
+        lambda log, *events, **more: (
+            range(log.next_seq, log.next_seq + 5)
+            if len(events) == 5
+            else append(log, *events, **more)
+        ),
+    )
+
+
+def partial_lines(patch):
+    whole = follower.blocks
+
+    def part(source, start=0):
+        for offset, block in whole(source, start):
+            yield offset, block if block.endswith(b"\n") else block + b"\n"
+
+    patch.setattr(follower, "blocks", part)
+    patch.setattr(Files, "write", lambda _, fd, data: os.write(fd, data[:40]))  # so there are some
+
+
+def a_line_missed(patch):
+    poll = Follower.poll
+    patch.setattr(Follower, "poll", lambda one: (line for line in poll(one) if line.seq % 50 != 49))
+
+
+@pytest.mark.parametrize(
+    "broken", [no_fence_and_no_lock, acknowledged_early, partial_lines, a_line_missed]
+)
+def test_a_crowd_sees_what_is_broken(broken, tmp_path, monkeypatch):
+    broken(monkeypatch)
+    wrong: list[str] = []
+    for seed in range(10):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        one = crowd.Crowd(str(folder), seed, 4, 2)
+        try:
+            wrong = one.run(25)
+        finally:
+            one.close()
+        if wrong:
+            break
+    assert wrong
 
 
 def test_a_power_cut_loses_nothing_that_was_acknowledged():
