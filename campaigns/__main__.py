@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int, default=cores)
     one.add_argument("--folder", help="where the jobs run")
     one = command("rot", "flip every bit of a log, cut it at every byte, move its lines about")
-    one.add_argument("--bytes", type=int, default=100_000, help="of the log")
+    one.add_argument("--bytes", type=int, default=20_000, help="of the log")
     one.add_argument("--workers", type=int, default=cores)
     one = command("fuzz", "coverage-guided fuzzing of what reads bytes; needs atheris")
     one.add_argument("--seconds", type=int, default=600, help="for each target")

@@ -200,8 +200,11 @@ def _heal(path: str, lock: str, files: Files) -> None:
             finally:
                 files.close(fd)
         except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "EIO")
             raise LogWriteFailed(
-                f"the log can't be repaired: {error.strerror}", path=path
+                f"the log can't be repaired: {error.strerror or error} [{name}]",
+                path=path,
+                hint=HINTS.get(error.errno or 0, "check the disk, then repair it again"),
             ) from error
 
 

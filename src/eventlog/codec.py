@@ -151,13 +151,13 @@ def unseal(line: bytes) -> Seal | None:
     total = _checksum(body)
     if line[-_TAIL + len(_SUM_KEY) : -2] != total:
         return None
-    if body[-_PREV : -_PREV + len(_PREV_KEY)] != _PREV_KEY:
+    prev = body[-_SUM_BYTES - 1 : -1]
+    if body[-_PREV:] != _PREV_KEY + prev + b'"' or not prev.isascii():
         return None
     seq = _SEQ.match(body)
     if seq is None:
         return None
-    prev = body[-_SUM_BYTES - 1 : -1].decode("ascii", "replace")
-    return Seal(int(seq[1]), prev, total.decode("ascii"), body)
+    return Seal(int(seq[1]), prev.decode("ascii"), total.decode("ascii"), body)
 
 
 class Stamper:

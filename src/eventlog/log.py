@@ -321,7 +321,7 @@ class Log:
                 hint="open it again: what is there is checked and healed first",
             )
         if self._fd < 0:
-            raise LogPoisoned(self._gone, path=self.path)
+            raise LogPoisoned(self._gone, path=self.path, hint="open it to append")
 
     def _fence(self) -> None:
         """Refuse to write to a file that is not as this writer left it."""

@@ -44,7 +44,9 @@ class LogFile(FileSource):
             # A FIFO would block the open for ever without O_NONBLOCK; files don't heed it.
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise LogNotFound("there is no log here", path=self.path) from error
+            raise LogNotFound(
+                "there is no log here", path=self.path, hint="check the path"
+            ) from error
         except OSError as error:
             raise EventLogError(
                 f"the log can't be read: {error.strerror}", path=self.path
@@ -92,7 +94,7 @@ class LogFile(FileSource):
 def check_name(path: str) -> None:
     """Refuse what can't be a log before a lock file is made beside it."""
     if not os.path.isdir(os.path.dirname(path) or "."):
-        raise LogNotFound("the log's folder is not there", path=path)
+        raise LogNotFound("the log's folder is not there", path=path, hint="make it first")
     try:
         mode = os.lstat(path).st_mode
     except OSError:

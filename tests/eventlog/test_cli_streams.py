@@ -78,24 +78,41 @@ def test_a_result_goes_into_what_is_no_plain_file_and_through_a_link(path, out, 
     assert not list(folder.glob("*.tmp-*"))
 
 
-@needs_full
+def on_a_full_disk(limit: int, *words: str) -> str:
+    """Run a command that can't make files longer than `limit`; return stderr."""
+    code = "import resource, signal\n"
+    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+    code += "from eventlog.cli import main\nmain()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 4, run.stderr
+    assert "Traceback" not in run.stderr
+    return run.stderr
+
+
 def test_a_result_that_can_not_be_written_leaves_what_was_there(path, tmp_path):
     out = tmp_path / "out"
     put(out, b"before")
-    code = "import resource, signal, sys\n"
-    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-    code += "from eventlog.cli import main\nmain()"
     for command in ("export", "stats"):
-        run = subprocess.run(
-            [sys.executable, "-c", code, command, str(path), "-o", str(out)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (run.returncode, content(out)) == (4, b"before"), run.stderr
-        assert "the result can't be written: File too large" in run.stderr
+        told = on_a_full_disk(100, command, str(path), "-o", str(out))
+        assert "the result can't be written: File too large" in told
+        assert content(out) == b"before"
     assert sorted(os.listdir(tmp_path)) == ["events.jsonl", "events.jsonl.lock", "out"]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_log_that_can_not_be_written_ends_with_4_naming_file_and_errno(path, sealed):
+    torn = (content(path) if sealed else b'{"type":"x"}\n' * 20) + b'{"seq":7,"ts"'
+    put(path, torn)
+    told = on_a_full_disk(10, "repair", str(path))
+    assert "File too large [EFBIG]" in told
+    assert f"--> {path}" in told
+    assert content(path) == torn
+    told = on_a_full_disk(50, "salvage", str(path))
+    assert "the new file can't be written: File too large" in told
+    assert sorted(os.listdir(path.parent)) == ["events.jsonl", "events.jsonl.lock"]
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])

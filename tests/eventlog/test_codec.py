@@ -84,6 +84,16 @@ def test_every_flipped_bit_of_a_line_shows():
         assert codec.follows(flipped, 3, PREV) is None, offset
 
 
+@pytest.mark.parametrize("ending", [b'"', b"x", b"}"])
+@pytest.mark.parametrize("prev", [b"A" * 16, b"\xff" * 16, "é".encode() * 8])
+def test_what_unseals_is_due_in_its_own_place(prev, ending):
+    body = b'{"seq":3,"type":"x","prev":"' + prev + ending
+    line = body + b',"sum":"' + codec.checksum(body).encode() + b'"}'
+    said = codec.unseal(line)
+    assert (said is not None) is (prev.isascii() and ending == b'"')
+    assert said is None or codec.follows(line, said.seq, said.prev) == said.sum
+
+
 @pytest.mark.parametrize(("seq", "prev"), [(4, PREV), (2, PREV), (30, PREV), (3, codec.GENESIS)])
 def test_a_whole_line_is_not_due_in_another_place(seq, prev):
     line, total = codec.seal(3, TS, b'"type":"x"', PREV)
