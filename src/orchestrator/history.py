@@ -13,15 +13,15 @@ import msgspec
 from eventlog import (
     Decoder,
     EventInvalid,
-    EventLogError,
     Line,
     Record,
     Rejected,
     UnknownEvent,
-    read_lines,
 )
 from eventlog.codec import said_sum
-from eventlog.reader import as_dict
+from eventlog.decode import Block
+from eventlog.reader import as_dict, read_file
+from eventlog.source import LogFile
 
 from . import events as ev
 from .blobs import BlobDamaged, BlobMissing, BlobStore
@@ -31,6 +31,13 @@ from .state import JobState, evolve
 
 _OURS = re.compile(rb'\{"seq":[0-9]+,"ts":"([^"\\]{1,40})","level":"[A-Z]+","job_id":"([^"\\]*)",')
 """How a sealed line begins that `journal.line_fields` had a part in."""
+
+
+_OURS_EACH = re.compile(
+    rb'\n\{"seq":[0-9]+,"ts":"[^"\\]{1,40}","level":"[A-Z]+","job_id":"([^"\\]*)",'
+)
+"""The same for each line of a block that a newline was put before: ten times as fast as `^`."""
+_RESOLVED = (ev.JobStarted, ev.JobResumed, ev.StepExpanded)
 
 
 def records(
@@ -61,26 +68,20 @@ def records(
         EventLogError: the log can't be read.
     """
     decode = _Decode(job_id)
-    for line in read_lines(log_path):
-        if up_to is not None and line.seq > up_to:
-            return
-        if not line.raw.strip():
-            continue
-        try:
-            record = decode(line)
-        except EventLogError as error:
-            if rejected is None:
-                error.path = error.path or os.fspath(log_path)
-                raise
-            rejected.append(Rejected(line.seq, line.offset, str(error)))
-            continue
-        if record is not None:
-            if isinstance(record.event, ev.JobStarted | ev.JobResumed):
-                record = _resolve(record, "steps", ev.StepDecl, blobs if graphs else None)
-            elif isinstance(record.event, ev.StepExpanded):
-                record = _resolve(record, "items", str, blobs)
-            event = joined(record.event)
-            yield record if event is record.event else msgspec.structs.replace(record, event=event)
+    with LogFile(log_path) as file:
+        for record in read_file(file, decode.block, decode, rejected):
+            if record is None:
+                continue
+            if up_to is not None and record.seq > up_to:
+                return
+            event = record.event
+            if isinstance(event, _RESOLVED):
+                is_group = isinstance(event, ev.StepExpanded)
+                member, kind = ("items", str) if is_group else ("steps", ev.StepDecl)
+                record = _resolve(record, member, kind, blobs if graphs or is_group else None)  # noqa: PLW2901 - the same one
+                event = record.event
+            whole = joined(event)
+            yield record if whole is event else msgspec.structs.replace(record, event=whole)
 
 
 def fold_job(
@@ -108,14 +109,25 @@ def _decoders() -> tuple[msgspec.json.Decoder[Any], Decoder[Any]]:
 
 
 class _Decode:
-    """Turn a line into a record, or None for another job's."""
+    """Turn a line into a record, or None for a blank one and another job's."""
 
     def __init__(self, job_id: str | None) -> None:
         self._job_id = job_id
         self._owners = None if job_id is None else (job_id.encode(), b"")
         self._event, self._decode = _decoders()
 
+    def block(self, block: Block) -> list[Record[Any] | None] | None:
+        """Return the records of a block whose lines are all ours, None where one may not be."""
+        owners = _OURS_EACH.findall(b"\n" + block.raw)
+        if len(owners) != block.raw.count(b"\n"):
+            return None
+        if self._owners is not None and not set(owners) <= set(self._owners):
+            return None
+        return self._decode.records(block)  # type: ignore[return-value]  # a wider list
+
     def __call__(self, line: Line) -> Record[Any] | None:
+        if not line.raw.strip():
+            return None
         head = _OURS.match(line.raw)
         if head is None or not line.sealed:
             return self._any(line)
