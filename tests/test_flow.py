@@ -349,6 +349,50 @@ def test_a_result_whose_file_was_changed_is_invalid_and_made_again(user):
     assert ran(user.job()) == ["a", "b", "a"]
 
 
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_no_more_steps_of_a_kind_run_at_once_than_the_limits_say(user):
+    user.write(
+        "job.yaml",
+        """
+        project: limits
+        concurrency: 8
+        limits: {run: 2}
+        steps:
+          each: {for_each: [1, 2, 3, 4, 5, 6], run: "sleep 0.05"}
+          other: {llm: {provider: offline, model: echo, prompt: Hi}}
+        """,
+    )
+    user.orch("run", "job.yaml")
+    running, most = 0, 0
+    for event in events(user.job(), step="each"):
+        running += event["type"] == "step.started"
+        running -= event["type"] == "step.succeeded" and "item" in event
+        most = max(most, running)
+    assert most == 2
+
+
+def test_what_a_command_says_is_kept_up_to_the_limits_and_the_cut_is_marked(user):
+    user.write(
+        "job.yaml",
+        """
+        project: caps
+        limits: {log_bytes: 100, output_bytes: 6000}
+        steps:
+          loud: {run: "yes 0123456789 | head -c 5000"}
+          large: {python: "big:big", continue_on_error: true}
+        """,
+    )
+    user.write("big.py", "def big():\n    return 'x' * 7000\n")
+    done = user.orch("run", "job.yaml")
+    (loud,) = events(user.job(), "step.succeeded", "loud")
+    assert loud["data"]["output"]["truncated"] is True
+    assert len(loud["data"]["output"]["text"]) == 1000
+    assert "4900 more bytes not written: the limit is 100" in user.orch("logs", "latest").out
+    assert "its output has 7,002 bytes, and may have 6,000" in done.err
+
+
 # --- with items ----------------------------------------------------------------------------------
 
 

@@ -19,6 +19,8 @@ from .keys import canonical, encode_output, output_hash, sha256
 from .steps.base import Attempt, Prepared, Result
 from .work import Work
 
+OUTPUT_FRAME = 256
+"""Bytes that a step's kind may put around what was limited already."""
 MESSAGE_MAX = 4000
 HINT_MAX = 1000
 
@@ -140,6 +142,13 @@ def gathered(
 
 def _success(work: Work, launch: Launch, result: Result, duration_s: float) -> ev.StepEnd:
     encoded = encode_output(launch.step, result.output)
+    allowed = launch.attempt.output_bytes + OUTPUT_FRAME
+    if len(encoded) > allowed:
+        raise StepError(
+            f"its output has {len(encoded):,} bytes, and may have {launch.attempt.output_bytes:,}",
+            kind=FailureKind.OUTPUT,
+            hint="write large results to files; or raise output_bytes in the limits",
+        )
     files = [(file.path, file.sha256) for file in result.files] if result.files else ()
     return ev.StepEnd(
         attempt=launch.attempt.number,

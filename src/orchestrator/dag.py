@@ -42,6 +42,12 @@ class DAGNode:
         effects: `once` for what must not happen twice: a run that resumes then asks what to do
             with an attempt that was cut off (`on_interrupted`).
         max_recoveries: how often in a row it is tried again after its process has ended.
+        when: takes `(context, dep_results)` and returns whether the step is run; else it is
+            skipped, and what needs it.
+        regardless: `when` is asked whatever became of what the step needs, also in a job that
+            has failed; without `when`, the step is run then.
+        continue_on_error: its failure is not the job's, and what needs it goes on.
+        finally_: it comes last, whatever happened; its `dep_results` are those it needs.
     """
 
     id: str
@@ -52,6 +58,10 @@ class DAGNode:
     retry: RetryPolicy = NO_RETRY
     effects: Effects = "idempotent"
     max_recoveries: int = MAX_RECOVERIES
+    when: Callable[[Any, Mapping[str, Any]], bool] | None = None
+    regardless: bool = False
+    continue_on_error: bool = False
+    finally_: bool = False
 
 
 class DAG:
@@ -115,9 +125,7 @@ async def run_dag(
         raise UsageError(f"concurrency must be at least 1, not {concurrency}")
     _check_limit(timeout_s, "timeout_s")
     nodes = {node.id: _node(node) for node in dag.nodes.values()}
-    steps = tuple(
-        ev.StepDecl(id=name, kind="function", needs=node.needs) for name, node in nodes.items()
-    )
+    steps = tuple(map(_decl, dag.nodes.values()))
     Graph(steps)  # before the log is touched: what is wrong with it is an error of the caller's
     started = ev.Started(project=job_id, steps=steps, concurrency=concurrency, timeout_s=timeout_s)
     emitter = events if isinstance(events, EventEmitter) else EventEmitter(events)
@@ -158,6 +166,17 @@ async def _run(
     return {name: _result(name, state, work) for name in nodes}
 
 
+def _decl(node: DAGNode) -> ev.StepDecl:
+    return ev.StepDecl(
+        id=node.id,
+        kind="function",
+        needs=tuple(dict.fromkeys(node.needs)),
+        regardless=node.regardless or node.finally_,
+        last=node.finally_,
+        continue_on_error=node.continue_on_error,
+    )
+
+
 def _node(node: DAGNode) -> Node:
     """Return a node as it will be run.
 
@@ -185,6 +204,7 @@ def _node(node: DAGNode) -> Node:
         key=node.key,
         timeout_s=node.timeout_s,
         retry=node.retry,
+        when=node.when,
         recovery=Recovery(once=node.effects == "once", max_recoveries=node.max_recoveries),
     )
 

@@ -107,6 +107,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent: Parent | None = None
     models: dict[str, str] = {}
     """What `model: auto` came to, by provider (and address, where the spec says one)."""
+    limits: dict[str, int] = {}
+    """Steps of a kind that run at once."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

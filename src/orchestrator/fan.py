@@ -13,6 +13,7 @@ import msgspec
 
 from . import events as ev
 from .instances import base_of, instance
+from .lanes import chosen, offer
 from .status import StepState, StepStatus
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def expanded(state: JobState, name: str, data: ev.Expanded) -> None:
     """Take in which items a group has: the first of them become ready."""
     assert not isinstance(data.items, ev.BlobRef), "the reader resolves blobs before the fold"
     group = state.step(name)
-    state.ready.pop(name, None)
-    state.regardless.pop(name, None)
+    chosen(state, name)
     group.status = StepStatus.EXPANDED
     fan = state.fans[name] = Fan(
         items=data.items,
@@ -92,10 +92,9 @@ def settled(state: JobState, member: str, *, failed: bool = False) -> bool:
 
 def _hand_out(state: JobState, name: str, fan: Fan) -> None:
     """Make instances ready, as many as may be under way at once; after the last, the group."""
-    ready = state.regardless if name in state.graph.regardless else state.ready
     ended = len(fan.items) - fan.open
     while fan.handed < min(len(fan.items), ended + fan.max_parallel):
-        ready[instance(name, fan.items[fan.handed])] = None
+        offer(state, instance(name, fan.items[fan.handed]))
         fan.handed += 1
     if not fan.open:
-        ready[name] = None
+        offer(state, name)

@@ -21,7 +21,7 @@ from .filestore import FileStore
 from .outputs import Outputs
 from .recovery import ANY, Recovery
 from .retry import RetryPolicy, own_code
-from .state import JobState, Success
+from .state import DONE, JobState, StepState, StepStatus, Success
 from .steps.base import Attempt, Emit, Prepared, Result
 from .threads import Threads
 
@@ -38,6 +38,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout_s: float | None
     retry: RetryPolicy
     recovery: Recovery = ANY
+    when: Callable[[Any, Mapping[str, Any]], bool] | None = None
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         status: `succeeded`, `skipped` (an earlier result was taken, which is `output`),
-            `failed`, or `not_run` (something it needs failed, or the job stopped).
+            `failed`, or `not_run` (something it needs has no result, its `when` said no, or the
+            job stopped).
         output: what it returned.
         duration_s: of the attempt that brought the result.
         error: why it failed or was not run.
@@ -103,16 +105,35 @@ class FunctionWork:
         parts: dict[str, Any] = {"code_version": self._versions(node.fn)}
         if node.key is not None:
             parts["key"] = node.key
-        needs = {}
-        for need in node.needs:
-            success = state.steps[need].success
-            assert success is not None
-            needs[need] = success
+        needs = {need: _found(need, state) for need in node.needs}
         return Prepared(parts=parts, params=needs, abandons=not node.is_async)
 
-    def unwanted(self, name: str, state: JobState) -> str:  # noqa: ARG002 - Work's
-        """Return nothing: a function has no condition."""
-        return ""
+    def unwanted(self, name: str, state: JobState) -> str:
+        """Return the name of the node's `when` if it says no.
+
+        Raises:
+            StepError: it raised, or returned neither True nor False.
+        """
+        node = self._nodes[name]
+        if node.when is None:
+            return ""
+        shown = getattr(node.when, "__qualname__", "when")
+        deps = {need: self._dep(need, _found(need, state)) for need in node.needs}
+        try:
+            said = node.when(self._context, deps)
+        except Exception as error:
+            raise StepError(
+                f"its condition raised {type(error).__name__}: {error}",
+                kind=FailureKind.EXCEPTION,
+                place=shown,
+            ) from error
+        if not isinstance(said, bool):
+            raise StepError(
+                f"its condition returned {type(said).__name__}, neither True nor False",
+                kind=FailureKind.OUTPUT,
+                place=shown,
+            )
+        return "" if said else shown
 
     def recovery(self, name: str) -> Recovery:
         """Return what the node says of its cut-off attempts."""
@@ -172,14 +193,24 @@ class FunctionWork:
         """Return a recorded result's real output."""
         return self._outputs.load(success.output)
 
-    def _dep(self, name: str, success: Success) -> StepResult:
+    def _dep(self, name: str, found: Success | StepState) -> StepResult:
+        if isinstance(found, StepState):
+            failed = found.status is StepStatus.FAILED
+            error = found.fault.message if found.fault is not None else found.reason
+            return StepResult(id=name, status="failed" if failed else "not_run", error=error)
         return StepResult(
             id=name,
             status="succeeded",
-            output=self.output(success),
-            duration_s=success.duration_s,
-            files=success.files,
+            output=self.output(found),
+            duration_s=found.duration_s,
+            files=found.files,
         )
+
+
+def _found(name: str, state: JobState) -> Success | StepState:
+    """Return a need's result, or what became of it instead."""
+    step = state.steps[name]
+    return step.success if step.success is not None and step.status in DONE else step
 
 
 class _Versions:

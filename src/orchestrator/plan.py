@@ -10,6 +10,7 @@ import msgspec
 
 from . import events as ev
 from .instances import base_of, item_of
+from .lanes import within
 from .state import DONE, JobState, JobStatus, StepStatus, Success
 
 TOLD = 100
@@ -59,6 +60,13 @@ def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
     if stopped and (drops := _dropped(state)):
         return Plan(drops=drops)
     free = policy.concurrency - len(state.running)
+    if state.lanes and state.started is not None:
+        starts, later_s = within(state, now_s, free, state.started.limits)
+        if starts:
+            return Plan(starts=starts)
+        if state.running or state.retries:
+            return Plan(wake_after_s=None if later_s is None else later_s - now_s)
+        return _ending(state, policy, stopped=bool(stopped))
     due = _due(state.retries, now_s, free)
     ready = chain(state.regardless, state.ready) if state.regardless else state.ready
     starts = (*due, *islice(ready, max(free - len(due), 0)))
@@ -67,6 +75,11 @@ def decide(state: JobState, now_s: float, policy: Policy) -> Plan:
     if state.running or state.retries:
         later = state.retries and free > 0
         return Plan(wake_after_s=max(state.retries[0][0] - now_s, 0.0) if later else None)
+    return _ending(state, policy, stopped=bool(stopped))
+
+
+def _ending(state: JobState, policy: Policy, *, stopped: bool) -> Plan:
+    """Return how the leg ends, now that nothing is left to do."""
     if state.asking and not stopped:
         return Plan(verdict=JobStatus.WAITING)
     if state.asking and state.held >= 0:  # what comes last must not wait for people any more
@@ -79,7 +92,7 @@ def _dropped(state: JobState) -> tuple[str, ...]:
     """Return what is not begun any more once the job has stopped, the longest due first."""
     regardless = state.graph.regardless
     waiting = [name for _, name in sorted(state.retries) if base_of(name) not in regardless]
-    return (*waiting, *state.ready)
+    return (*waiting, *state.ready, *chain.from_iterable(state.lanes.values()))
 
 
 def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped:

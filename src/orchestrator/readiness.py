@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .fan import settled
 from .instances import base_of
+from .lanes import offer
 from .status import StepStatus
 
 if TYPE_CHECKING:
@@ -21,20 +22,12 @@ def first_ready(state: JobState) -> None:
     """Make ready what needs nothing, at the start of a leg."""
     graph = state.graph
     for name in graph.roots:
-        (state.regardless if name in graph.regardless else state.ready)[name] = None
+        offer(state, name)
     for name in graph.last:  # each of them needs, as it were, all the others
         state.steps[name].unmet += 1
         state.regardless.pop(name, None)
     if state.open_steps == state.held:
         _release(state)
-
-
-def chosen(state: JobState, name: str) -> None:
-    """Take a step out of those that are ready."""
-    if name in state.ready:
-        del state.ready[name]
-    else:
-        state.regardless.pop(name, None)
 
 
 def wait_no_more(state: JobState, name: str) -> None:
@@ -64,7 +57,7 @@ def settle(state: JobState, name: str, *, lacking: bool = False, failed: bool = 
         waiting.unmet -= 1
         waiting.lacking += lacking
         if waiting.unmet == 0 and waiting.status is StepStatus.PENDING:
-            (state.regardless if dependent in graph.regardless else state.ready)[dependent] = None
+            offer(state, dependent)
     if state.held >= 0:
         _maybe_release(state, name)
     return False

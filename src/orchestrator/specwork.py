@@ -200,6 +200,8 @@ class SpecWork:
             masker=self._secrets.masker,
             emit=emit,
             publish=publish,
+            log_bytes=self._spec.limits.log_bytes,
+            output_bytes=self._spec.limits.output_bytes,
         )
 
     async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:

@@ -39,8 +39,9 @@ from .errors import FailureKind
 from .fan import Fan, anew, expanded
 from .graph import Graph
 from .instances import base_of, instance
+from .lanes import chosen
 from .older import OLDER, as_now, given_by
-from .readiness import chosen, first_ready, settle, wait_no_more
+from .readiness import first_ready, settle, wait_no_more
 from .status import DONE, SETTLED, JobStatus, StepState, StepStatus, Success, Totals
 
 
@@ -52,6 +53,7 @@ class JobState(msgspec.Struct, kw_only=True):
         ready: steps whose needs have settled and that were not started, in the order they
             became so.
         regardless: the same, of those that are looked at even in a job that has failed.
+        lanes: the same, of the kinds of which only so many run at once.
         running: steps with an attempt under way.
         retries: a heap of (monotonic second, step) of steps that wait for another attempt.
         asking: steps that wait for somebody's approval.
@@ -86,6 +88,7 @@ class JobState(msgspec.Struct, kw_only=True):
     steps: dict[str, StepState] = msgspec.field(default_factory=dict)
     ready: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
     regardless: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
+    lanes: dict[str, OrderedDict[str, None]] = msgspec.field(default_factory=dict)
     running: dict[str, None] = msgspec.field(default_factory=dict)
     retries: list[tuple[float, str]] = msgspec.field(default_factory=list)
     asking: dict[str, None] = msgspec.field(default_factory=dict)
@@ -250,6 +253,7 @@ def _begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.ready, state.regardless, state.running = OrderedDict(), OrderedDict(), {}
     state.asking, state.fans, state.once = {}, {}, {}
     state.open_steps = len(graph.ids)
+    state.lanes = {kind: OrderedDict() for kind in data.limits}
     state.held, state.begun = len(graph.last) or -1, False
     for name in graph.ids:
         step = state.steps[name] = anew(before.pop(name, None))

@@ -431,6 +431,7 @@ def _started(
         overrides={name: overrides[name] for name in _OVERRIDES if overrides[name]},
         budget=spec.budget if spec.budget.limits else None,
         models=chosen,
+        limits=spec.limits.kinds,
     )
 
 

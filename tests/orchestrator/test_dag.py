@@ -998,3 +998,73 @@ def test_a_step_error_of_a_function_keeps_its_kind(log):
     go(dag_of(a=limited), log)
     (event,) = [e for e in read_events(log) if e["type"] == "step.failed"]
     assert (event["data"]["kind"], event["data"]["hint"]) == ("rate_limit", "wait")
+
+
+# --- conditions, failures that are borne, what comes last -----------------------------------------
+
+
+def boom(context, deps):
+    raise ValueError("boom")
+
+
+def test_a_node_is_run_on_a_condition_and_a_skip_is_told_with_its_reason(log):
+    dag = DAG(
+        [
+            DAGNode(id="a", fn=lambda c, d: 1),
+            DAGNode(id="no", fn=boom, needs=["a"], when=lambda c, d: d["a"].output > 1),
+            DAGNode(id="yes", fn=lambda c, d: 2, needs=["a"], when=lambda c, d: c == "context"),
+            DAGNode(id="after", fn=boom, needs=["no"]),
+        ]
+    )
+    results = asyncio.run(run_dag(dag, "j", "context", log))
+    assert statuses(results) == {
+        "a": "succeeded",
+        "no": "not_run",
+        "yes": "succeeded",
+        "after": "not_run",
+    }
+    assert results["after"].error == "it needs no, which was skipped"
+    assert "its condition is false" in results["no"].error
+
+
+@pytest.mark.parametrize("when", [lambda c, d: 1 / 0, lambda c, d: "yes"], ids=["raises", "text"])
+def test_a_condition_that_can_not_be_told_fails_its_node(log, when):
+    results = go(DAG([DAGNode(id="a", fn=boom, when=when)]), log)
+    assert results["a"].status == "failed"
+    assert "its condition" in results["a"].error
+
+
+def test_a_failure_that_is_borne_reaches_what_needs_it_as_a_result(log):
+    dag = DAG(
+        [
+            DAGNode(id="a", fn=boom, continue_on_error=True),
+            DAGNode(id="b", fn=lambda c, d: [d["a"].status, d["a"].error], needs=["a"]),
+        ]
+    )
+    status, error = go(dag, log)["b"].output
+    assert status == "failed"
+    assert error.startswith("ValueError: boom")
+    assert types(log)["job.succeeded"] == 1
+
+
+def test_what_is_regardless_and_what_is_final_run_after_a_failure(log):
+    order = []
+
+    def note(name):
+        def fn(context, deps):
+            order.append(name)
+
+        return fn
+
+    dag = DAG(
+        [
+            DAGNode(id="end", fn=note("end"), finally_=True),
+            DAGNode(id="a", fn=boom),
+            DAGNode(id="rescue", fn=note("rescue"), needs=["a"], regardless=True),
+            DAGNode(id="never", fn=note("never"), needs=["a"]),
+        ]
+    )
+    results = go(dag, log)
+    assert order == ["rescue", "end"]
+    assert results["never"].error == "it needs a, which failed"
+    assert types(log)["job.failed"] == 1

@@ -17,7 +17,17 @@ PURE = {
     ],
     "orchestrator": [
         *("errors", "events", "graph", "ids", "keys", "plan", "report", "retry", "state", "status"),
-        *("budget", "fan", "instances", "money", "readiness", "recovery", "suggest", "tally"),
+        *(
+            "budget",
+            "fan",
+            "instances",
+            "lanes",
+            "money",
+            "readiness",
+            "recovery",
+            "suggest",
+            "tally",
+        ),
         "older",
     ],
 }

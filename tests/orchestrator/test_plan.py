@@ -376,3 +376,48 @@ def test_ten_thousand_steps_behind_a_skipped_one_are_passed_over_one_by_one():
         for name in starts:
             then(state, not_run_event(state, name))
     assert decide(state, 0.0, FOUR).verdict is JobStatus.SUCCEEDED
+
+
+# --- limits of kinds ------------------------------------------------------------------------------
+
+
+def of_kinds(limits, **kinds):
+    steps = tuple(
+        ev.StepDecl(id=f"{kind}{i}", kind=kind) for kind, n in kinds.items() for i in range(n)
+    )
+    return given(ev.JobStarted(data=ev.Started(steps=steps, limits=limits)))
+
+
+def test_no_more_of_a_kind_start_than_its_limit_and_the_others_are_not_held_up():
+    state = of_kinds({"llm": 2}, llm=10, run=3)
+    assert decide(state, 0.0, Policy(concurrency=8)).starts == (
+        *("llm0", "llm1"),
+        *("run0", "run1", "run2"),
+    )
+    then(state, started("llm0"), started("llm1"), started("run0"))
+    assert decide(state, 0.0, Policy(concurrency=8)).starts == ("run1", "run2")
+    then(state, succeeded("llm0"))
+    assert decide(state, 0.0, Policy(concurrency=3)).starts == ("llm2",)
+
+
+def test_a_retry_waits_for_room_of_its_kind_without_being_asked_for_all_the_time():
+    state = of_kinds({"llm": 1}, llm=2, run=1)
+    then(state, started("llm0"), retrying("llm0", in_s=1), started("llm1"), started("run0"))
+    plan = decide(state, 5.0, FOUR)
+    assert (plan.starts, plan.wake_after_s, plan.verdict) == ((), None, None)
+    then(state, succeeded("llm1"))
+    assert decide(state, 5.0, FOUR).starts == ("llm0",)
+
+
+def test_a_retry_that_is_not_due_wakes_the_leg_in_time_though_others_wait_for_room():
+    state = of_kinds({"llm": 1}, llm=2, run=1)
+    then(state, started("llm0"), retrying("llm0", in_s=1), started("llm1"))
+    then(state, started("run0"), retrying("run0", in_s=9))
+    assert decide(state, 5.0, FOUR).wake_after_s == 4.0
+
+
+def test_what_waits_in_a_lane_is_dropped_with_the_others():
+    state = of_kinds({"llm": 1}, llm=3, run=1)
+    then(state, started("run0"), failed("run0"))
+    assert set(drop(state, FOUR)) == {"llm0", "llm1", "llm2"}
+    assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED

@@ -70,8 +70,8 @@ def test_input_that_nobody_reads_is_no_error(log):
 def test_output_over_its_limits_is_counted_and_the_log_says_so(log, monkeypatch):
     monkeypatch.setattr(process, "KEEP_BYTES", 1000)
     monkeypatch.setattr(process, "TAIL_BYTES", 10)
-    monkeypatch.setattr(steplog, "LOG_BYTES", 5000)
-    outcome = run(log, "head -c 200000 /dev/zero | tr '\\0' x; head -c 100 /dev/zero >&2")
+    script = "head -c 200000 /dev/zero | tr '\\0' x; head -c 100 /dev/zero >&2"
+    outcome = run(log, script, log_bytes=5000)
     assert (len(outcome.stdout), outcome.stdout_bytes) == (1000, 200_000)
     assert len(outcome.stderr_tail) == 10
     written, note = log.read_bytes().split(b"\n")[:2]

@@ -14,6 +14,7 @@ from ..money import amount
 from ..providers.limits import ProviderLimits
 from ..recovery import MAX_RECOVERIES, Effects, Then
 from ..retry import RetryPolicy
+from ..steps.base import LOG_BYTES, OUTPUT_BYTES
 from ..templates.condition import regardless
 
 InputType = Literal["string", "number", "integer", "boolean", "array", "object"]
@@ -208,9 +209,23 @@ class SpecLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         providers: by name.
+        llm, run, python: steps of the kind that run at once; None for the job's own limit.
+        log_bytes: what an attempt may write to its step's log; more is counted.
+        output_bytes: of one step's output as JSON; of a command's output the rest is cut off.
     """
 
     providers: dict[str, ProviderLimits] = {}
+    llm: int | None = None
+    run: int | None = None
+    python: int | None = None
+    log_bytes: int = LOG_BYTES
+    output_bytes: int = OUTPUT_BYTES
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """The limits of kinds of steps."""
+        found = {"llm": self.llm, "run": self.run, "python": self.python}
+        return {kind: limit for kind, limit in found.items() if limit is not None}
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -103,6 +103,11 @@ BUDGET = {
     "calls": Field("integer", 1, 10**9),
 }
 LIMITS = {
+    "llm": Field("integer", 1, MAX_CONCURRENCY),
+    "run": Field("integer", 1, MAX_CONCURRENCY),
+    "python": Field("integer", 1, MAX_CONCURRENCY),
+    "log_bytes": Field("integer", 0, 2**40),
+    "output_bytes": Field("integer", 1024, 2**30),
     "providers": MAP,
 }
 MODEL_LIMITS = {

@@ -17,6 +17,11 @@ from ..events import FileRef
 from ..filestore import FileStore
 from ..masking import NOTHING, Masker
 
+LOG_BYTES = 8 << 20
+"""Written to a step's log by one attempt, where the spec does not say; the rest is counted."""
+OUTPUT_BYTES = 64 << 20
+"""Of a step's output as JSON, where the spec does not say."""
+
 Emit = Callable[..., Awaitable[None]]
 """`await emit(*events)`: appended in this order, durable on return.
 
@@ -92,6 +97,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         environ: the environment that child processes get.
         masker: takes known secrets out of what they say.
         emit: appends events to the job's log; returns when they are durable.
+        log_bytes, output_bytes: how much it may say, and how large its output may be.
         publish: moves what a step left in a folder to outputs/ and records each file; raises
             StepError of kind `output` for a symlink, a special file, an unsafe name, or a
             path that another step of the job has published.
@@ -108,6 +114,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     environ: dict[str, str]
     emit: Emit
     publish: Callable[[str], Awaitable[tuple[FileRef, ...]]]
+    log_bytes: int = LOG_BYTES
+    output_bytes: int = OUTPUT_BYTES
     masker: Masker = NOTHING
 
 

@@ -25,6 +25,7 @@ from typing import IO
 import anyio
 
 from ..masking import NOTHING, Masker
+from .base import LOG_BYTES, OUTPUT_BYTES
 from .guardian import GUARDIAN
 from .steplog import StepLog
 
@@ -61,6 +62,8 @@ class Command:
         environ: the whole environment.
         stdin: given to the child; then its standard input ends.
         log_path: gets stdout and stderr, appended.
+        log_bytes: written to the log.
+        output_bytes: kept of stdout, if fewer than `KEEP_BYTES`.
         wants_result: give the child a descriptor for a result; its number replaces
             `RESULT_FD` in `argv`.
         masker: takes secrets out of what the child says on stdout and stderr.
@@ -72,6 +75,8 @@ class Command:
     log_path: str
     stdin: bytes = b""
     wants_result: bool = False
+    log_bytes: int = LOG_BYTES
+    output_bytes: int = OUTPUT_BYTES
     masker: Masker = NOTHING
 
 
@@ -151,7 +156,7 @@ class _Child:
 
     def __init__(self, command: Command) -> None:
         self._command = command
-        self._stdout = _Kept(KEEP_BYTES)
+        self._stdout = _Kept(min(KEEP_BYTES, command.output_bytes))
         self._stderr = _Kept(TAIL_BYTES, tail=True)
         self._result = _Kept(RESULT_BYTES)
         self._stopping = threading.Event()
@@ -183,7 +188,7 @@ class _Child:
     def run(self) -> None:
         """Start the child and return when it and its group are gone."""
         try:
-            with StepLog(self._command.log_path) as log:
+            with StepLog(self._command.log_path, self._command.log_bytes) as log:
                 if not self._stopping.is_set():
                     self._live(log)
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for

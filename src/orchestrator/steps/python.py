@@ -74,6 +74,8 @@ class PythonStep:
             environ=environ_of(attempt, params["env"]),
             log_path=attempt.log_path,
             masker=attempt.masker,
+            log_bytes=attempt.log_bytes,
+            output_bytes=attempt.output_bytes,
             stdin=_request(params, attempt),
             wants_result=True,
         )

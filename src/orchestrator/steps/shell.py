@@ -23,6 +23,8 @@ from .common import (
 from .process import TAIL_BYTES, Command, Outcome, run_command
 
 SHELL = "/bin/sh"
+ESCAPED = 6
+"""How many characters of JSON a byte may take."""
 _HINTS = {
     126: "the command was found but can't be executed: check its mode",
     127: "a command was not found: check its spelling and the PATH",
@@ -54,6 +56,8 @@ class ShellStep:
             environ=environ_of(attempt, params["env"]),
             log_path=attempt.log_path,
             masker=attempt.masker,
+            log_bytes=attempt.log_bytes,
+            output_bytes=attempt.output_bytes // ESCAPED,
         )
         try:
             outcome = await run_command(command)

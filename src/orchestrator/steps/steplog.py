@@ -8,8 +8,7 @@ from typing import Self
 
 from eventlog.fs import FILES, write_all
 
-LOG_BYTES = 8 << 20
-"""Written by one attempt; what comes after is counted."""
+from .base import LOG_BYTES
 
 
 class StepLog:
@@ -17,14 +16,15 @@ class StepLog:
 
     Args:
         path: made with its folder if need be, for its owner alone.
+        limit: bytes that are written; what comes after is counted.
 
     Raises:
         OSError: from any method, as the system said it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit: int = LOG_BYTES) -> None:
         self._path = path
-        self._room = LOG_BYTES
+        self._limit = self._room = limit
         self._dropped = 0
         self._fresh_line = True
 
@@ -56,6 +56,6 @@ class StepLog:
     ) -> None:
         try:
             if self._dropped:
-                self.note(f"{self._dropped} more bytes not written: the limit is {LOG_BYTES}")
+                self.note(f"{self._dropped} more bytes not written: the limit is {self._limit}")
         finally:
             FILES.close(self._fd)
