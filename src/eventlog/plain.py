@@ -255,7 +255,8 @@ def _in_utc(minutes: Iterable[bytes], tz: tzinfo) -> dict[bytes, bytes]:
                 _minutes.clear()
             text, offset = minute[:_MINUTE].decode("ascii"), minute[_MINUTE:].decode("ascii")
             first, last = utc(f"{text}00{offset}", tz) or "", utc(f"{text}59{offset}", tz) or ""
-            whole = first[:-3] == last[:-3] and first.endswith("00Z")
+            # A shift by seconds would put the two into different minutes.
+            whole = first[:-3] == last[:-3]
             known = _minutes[tz, minute] = first[:-3].encode("ascii") if whole else b""
         found[minute] = known
     return found
