@@ -12,8 +12,9 @@ from userkit import User
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/job-file.md", "docs/query.md"]
-PAGES += ["docs/migration.md"]
+
 PAGES += ["docs/cache.md", "docs/costs.md"]
+PAGES += ["docs/migration.md", "docs/providers.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
