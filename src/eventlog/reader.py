@@ -21,6 +21,7 @@ from .decode import Block, Decoder, Line, Rejected
 from .dicts import as_dict, as_dicts
 from .errors import EventLogError
 from .event import Event, Record
+from .fs import HINTS
 from .lines import blocks
 from .source import LogFile
 from .versions import Upcasters
@@ -180,7 +181,10 @@ def told(path: str, seq: Callable[[], int]) -> Iterator[None]:
         raise
     except OSError as error:
         raise EventLogError(
-            f"the log can't be read: {error.strerror}", path=path, seq=seq()
+            f"the log can't be read: {error.strerror or error}",
+            path=path,
+            seq=seq(),
+            hint=HINTS.get(error.errno or 0, "check the disk"),
         ) from error
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from .errors import EventLogError, LogNotFound, LogWriteFailed
-from .fs import FILES, Files
+from .fs import FILES, HINTS, Files
 
 
 class FileSource:
@@ -49,7 +49,9 @@ class LogFile(FileSource):
             ) from error
         except OSError as error:
             raise EventLogError(
-                f"the log can't be read: {error.strerror}", path=self.path
+                f"the log can't be read: {error.strerror}",
+                path=self.path,
+                hint=HINTS.get(error.errno or 0, ""),
             ) from error
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
