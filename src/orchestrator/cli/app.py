@@ -298,7 +298,7 @@ def retry(
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Try the failed steps of a job again, and run what they kept from running.
+    """Try a job's failed steps again, and what waited for them.
 
     Where nothing failed, nothing is done.
 
@@ -332,7 +332,7 @@ def fork(
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Start a new job from another one, with what still holds of it.
+    """Start a new job from what still holds of another one.
 
     The old job is only read. The new one names it as its parent, has copies of its results and
     files, and runs what has changed.
@@ -496,7 +496,7 @@ def schema(
     of: Annotated[Document, typer.Argument(help="job: a job file; event: a line of a log.")],
     output: Output = "",
 ) -> None:
-    """Print a JSON Schema: of a job file, for editors, or of events.
+    """Print the JSON Schema of a job file, or of events.
 
     The first line of a job file makes editors use it:
     # yaml-language-server: $schema=job.schema.json

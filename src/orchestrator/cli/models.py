@@ -77,10 +77,11 @@ def replay(
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
-    """Run a recorded job again from its folder alone, and compare byte by byte.
+    """Run a recorded job again from its folder alone.
 
-    Answers are the recorded ones: no model is called, no network touched. Python, shell and
-    approve steps bring their recorded results, unless --execute runs them.
+    The outputs are compared byte by byte. Answers are the recorded ones: no model is called, no
+    network touched. Python, shell and approve steps bring their recorded results, unless --execute
+    runs them.
 
     Example: orch replay latest
     """
