@@ -113,3 +113,23 @@ def test_a_failed_call_is_counted_apart(user, server):
 
 def test_an_unknown_dimension_is_refused(user):
     assert "job, step, model, day" in user.orch("cost", "--by", "moon", code=2).err
+
+
+def test_an_answer_whose_record_was_cut_off_is_adopted_and_paid_once(user, server):
+    user.orch("run", "job.yaml")
+    job = user.job()
+    spent = user.orch("show", "latest", "--json").json["totals"]
+    lines = (job / "events.jsonl").read_bytes().split(b"\n")
+    (cut,) = (i for i, line in enumerate(lines) if b'"llm.response","step":"one"' in line)
+    (job / "events.jsonl").write_bytes(b"\n".join(lines[:cut]) + b"\n")
+    user.orch("run", "job.yaml", "--resume")
+    assert len(server.calls()) == 2
+    (adopted,) = events(job, "llm.response", "one")
+    assert adopted["data"]["adopted"] is True
+    assert events(job, "cache.hit", "one") == []
+    again = user.orch("show", "latest", "--json").json["totals"]
+    assert again["calls"] + again["hits"] == 3
+    assert events(job, "step.succeeded", "one")[0]["data"]["attempt"] == 2
+    cost = user.orch("cost", "latest", "--json").json["rows"][0]
+    assert (cost["step"], cost["calls"], cost["hits"]) == ("one", 1, 0)
+    assert spent["tokens_in"] >= again["tokens_in"]

@@ -256,6 +256,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An exact decimal; None where a price or a count is not known."""
     prices: str = ""
     """The table that `cost_usd` comes from."""
+    adopted: bool = False
+    """The process died between the answer and its record; the answer was in the cache."""
     kind: str = ""
     message: str = ""
     simulated: bool = False

@@ -198,6 +198,7 @@ class SpecWork:
             outputs=self._store,
             environ={**self._secrets.environ_of(self._step(name)), **self._spec.env},
             masker=self._secrets.masker,
+            unanswered=self._state().unanswered.get(name, ""),
             emit=emit,
             publish=publish,
             log_bytes=self._spec.limits.log_bytes,

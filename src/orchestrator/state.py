@@ -66,6 +66,7 @@ class JobState(msgspec.Struct, kw_only=True):
         fans: the groups of this leg that were expanded, by name.
         once: instances in `past`, by the name of their group, until that is expanded.
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
+        unanswered: by step, the cache's key of a call whose end is not recorded.
         published: which step wrote which path below outputs/.
         ended_because: why the leg ended early, if it did.
         failures: of this leg.
@@ -102,6 +103,7 @@ class JobState(msgspec.Struct, kw_only=True):
     once: dict[str, list[str]] = msgspec.field(default_factory=dict)
     cut_off: dict[str, int] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
+    unanswered: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
     ended_because: str = ""
     failures: list[ev.Failure] = msgspec.field(default_factory=list)
@@ -191,11 +193,8 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             _by_people(state, record)
         case ev.FileWritten(step=name, data=data):
             state.published[data.path] = name
-        case ev.LLMRequest(step=name, data=data):
-            state.spending.asked(name, data)
-        case ev.LLMResponse(step=name, data=data):
-            state.spending.answered(name, data)
-            tally.count(state.totals, record.event)
+        case ev.LLMRequest() | ev.LLMResponse():
+            _called(state, record.event)
         case ev.CacheHit() | ev.CacheMiss():
             tally.count(state.totals, record.event)
         case LogRecovered():
@@ -211,6 +210,17 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
         if not state.leg_started_at:  # a log without `job.started`
             state.started_at = state.leg_started_at = record.ts
     return state
+
+
+def _called(state: JobState, event: ev.LLMRequest | ev.LLMResponse) -> None:
+    """Take in the begin or the end of a call."""
+    if isinstance(event, ev.LLMRequest):
+        state.spending.asked(event.step, event.data)
+        state.unanswered[event.step] = event.data.cache_key
+    else:
+        state.spending.answered(event.step, event.data)
+        state.unanswered.pop(event.step, None)
+        tally.count(state.totals, event)
 
 
 _ENDS = {

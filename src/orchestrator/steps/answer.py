@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 
 from .. import templates
+from ..blobs import ref_of
 from ..errors import FailureKind, StepError
+from ..events import Answered
+from ..money import dollars
 from ..prices import PriceTable, Quote
 from ..providers.base import Provider, Reply, Request
 from ..safepath import UnsafePath, components
@@ -74,3 +77,26 @@ def quote_of(
         if quote.usd is not None:
             return quote
     return Quote()
+
+
+def answered_by(
+    answered: Answered, reply: Reply, quote: Quote, duration_s: float, response: bytes
+) -> Answered:
+    """Return what the log says of a call that a reply, as JSON `response`, has ended."""
+    usage = reply.usage
+    return msgspec.structs.replace(
+        answered,
+        success=True,
+        response_model=reply.model if reply.model != answered.model else "",
+        duration_s=duration_s,
+        tokens_in=usage.tokens_in,
+        tokens_out=usage.tokens_out,
+        tokens_cache_read=usage.tokens_cache_read,
+        tokens_cache_write=usage.tokens_cache_write,
+        tokens_reasoning=usage.tokens_reasoning,
+        stop_reason=reply.stop_reason,
+        request_id=reply.request_id,
+        response=ref_of(response),
+        cost_usd=dollars(quote.usd),
+        prices=quote.table,
+    )

@@ -96,6 +96,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         outputs: the job's FileStore; the only way into outputs/.
         environ: the environment that child processes get.
         masker: takes known secrets out of what they say.
+        unanswered: the cache's key of an earlier call of the step whose end is not recorded.
         emit: appends events to the job's log; returns when they are durable.
         log_bytes, output_bytes: how much it may say, and how large its output may be.
         publish: moves what a step left in a folder to outputs/ and records each file; raises
@@ -117,6 +118,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     log_bytes: int = LOG_BYTES
     output_bytes: int = OUTPUT_BYTES
     masker: Masker = NOTHING
+    unanswered: str = ""
 
 
 @runtime_checkable

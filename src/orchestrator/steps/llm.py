@@ -50,7 +50,7 @@ from ..publish import media_type_of
 from ..purse import Hold, Purse
 from ..secrecy import masked, untold
 from . import structured
-from .answer import as_file, output_of, path_of, problem_of, quote_of, save, text_of
+from .answer import answered_by, as_file, output_of, path_of, problem_of, quote_of, save, text_of
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -233,6 +233,9 @@ class LLMStep:
 
     async def _hit(self, params: _Params, attempt: Attempt, entry: Entry) -> Reply:
         """Tell of the entry and return its answer."""
+        if attempt.unanswered == params.call.key and entry.job_id == attempt.job_id:
+            await self._adopt(params, attempt, entry)
+            return entry.reply
         usage = entry.reply.usage
         hit = CacheHitData(
             cache_key=params.call.key,
@@ -244,11 +247,7 @@ class LLMStep:
             tokens_out=usage.tokens_out,
             base_url=params.provider.base_url,
             saved_s=entry.duration_s,
-            saved_usd=dollars(
-                quote_of(
-                    self._prices, params.provider, params.request, params.model, entry.reply
-                ).usd
-            ),
+            saved_usd=dollars(self._quote(params, entry.reply).usd),
             simulated=params.provider.simulated,
         )
         await attempt.emit(CacheHit(step=attempt.step, data=hit), wait=False)
@@ -388,24 +387,23 @@ class LLMStep:
                 kept = params.mends or params
                 entry = self._entry(kept, attempt, reply, answered.model, duration_s)
                 self._cache.store(entry, params.policy)
-        usage = reply.usage
-        quote = self._quote(params, reply)
-        done = msgspec.structs.replace(
-            answered,
-            success=True,
-            response_model=reply.model if reply.model != answered.model else "",
-            duration_s=duration_s,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            tokens_cache_read=usage.tokens_cache_read,
-            tokens_cache_write=usage.tokens_cache_write,
-            tokens_reasoning=usage.tokens_reasoning,
-            stop_reason=reply.stop_reason,
-            request_id=reply.request_id,
-            response=ref_of(response),
-            cost_usd=dollars(quote.usd),
-            prices=quote.table,
+        done = answered_by(answered, reply, self._quote(params, reply), duration_s, response)
+        await attempt.emit(LLMResponse(step=attempt.step, data=done), wait=False)
+
+    async def _adopt(self, params: _Params, attempt: Attempt, entry: Entry) -> None:
+        """Record the end of a call whose process died after the answer was kept."""
+        answered = Answered(
+            provider=params.provider.name,
+            model=params.model,
+            cache_key=params.call.key,
+            attempt=attempt.number,
+            simulated=params.provider.simulated,
+            adopted=True,
         )
+        reply, response = entry.reply, msgspec.json.encode(entry.reply)
+        self._put_blob(response)
+        quote = self._quote(params, reply)
+        done = answered_by(answered, reply, quote, entry.duration_s, response)
         await attempt.emit(LLMResponse(step=attempt.step, data=done), wait=False)
 
     def _quote(self, params: _Params, reply: Reply) -> Quote:
