@@ -103,6 +103,14 @@ def test_past_jobs_are_recomputed_at_other_prices_and_called_an_estimate(user):
     assert "an estimate" in user.orch("cost", "--prices", "dear.toml").err
 
 
+def test_the_vendors_prices_estimate_nothing_of_another_server_not_even_a_hit(user):
+    user.write("job.yaml", SPEC.replace("model: small", "model: gpt-5-mini", 1))
+    user.orch("run", "job.yaml")
+    user.orch("run", "job.yaml")
+    total = user.orch("cost", "--prices", "built-in", "--json").json["total"]
+    assert (total["cost_usd"], total["saved_usd"], total["unpriced"]) == (None, None, 2)
+
+
 def test_a_failed_call_is_counted_apart(user, server):
     server.fail(status=400)
     user.orch("run", "job.yaml", "--keep-going", code=1)

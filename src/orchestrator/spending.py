@@ -108,9 +108,8 @@ class Spending:
         row.hits += 1
         saved = money.amount(hit.saved_usd)
         if self._recount is not None:
-            saved = self._recount(
-                hit.provider, hit.model, _Usage(hit.tokens_in, hit.tokens_out), ""
-            )
+            usage = _Usage(hit.tokens_in, hit.tokens_out)
+            saved = self._recount(hit.provider, hit.model, usage, hit.base_url)
         row.saved_usd = money.add(row.saved_usd, saved)
 
     def _priced(self, data: ev.Answered, base_url: str) -> Decimal | None:
