@@ -28,7 +28,7 @@ def run(context: Context) -> list[Row]:
     return [
         *_synced(context, few, rounds),
         *_shared(context, few, rounds),
-        *_batched(context, few, many, rounds),
+        *_batched(context, few, many // 4, rounds),
         *_unsynced(context, many, rounds),
     ]
 
