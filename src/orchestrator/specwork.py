@@ -98,6 +98,7 @@ class SpecWork:
                 need: values["steps"][need]["output"] for need in step.needs if need not in passed
             },
             folder=self._spec.source.folder or os.getcwd(),
+            read=self._input,
         )
         prepared = self._kinds[step.kind].prepare(step, scope)
         parts = prepared.parts
@@ -162,6 +163,12 @@ class SpecWork:
         if step.finally_:
             values["job"] = _job(state)
         return values
+
+    def _input(self, path: str) -> bytes:
+        """Return a file that the spec names, else one below outputs/."""
+        if path in self._spec.attachments:
+            return self._spec.attachments[path]
+        return self._store.read_bytes(path)
 
     def tidy(self) -> None:
         """Remove what a leg that was killed left half written; call it under the job's lock."""
@@ -406,6 +413,7 @@ def _templates(step: Step) -> list[Any]:
     values: list[Any] = [step.env, step.with_, step.key, step.save_as]
     if step.llm is not None:
         values += [step.llm.prompt, step.llm.system, step.llm.options]
+        values += [list(step.llm.images), list(step.llm.files)]
     if step.approve is not None:
         values.append(step.approve.message)
     return values

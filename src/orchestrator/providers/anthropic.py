@@ -9,7 +9,7 @@ import msgspec
 
 from .address import Secret, Site
 from .assembly import Assembly, complained, parsed
-from .base import Reply, Report, Request, Usage
+from .base import Message, Reply, Report, Request, Usage
 from .served import (
     Served,
     as_list,
@@ -127,7 +127,7 @@ class Anthropic(Served):
         turns = [message for message in request.messages if message.role != "system"]
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [msgspec.to_builtins(message) for message in turns],
+            "messages": [_message(message) for message in turns],
         }
         if request.stream:
             body["stream"] = True
@@ -160,6 +160,20 @@ class Anthropic(Served):
         """Return the version header and, if there is one, the key."""
         headers = {"anthropic-version": VERSION}
         return headers | ({"x-api-key": key.reveal()} if key else {})
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if not message.attachments:
+        return message.plain
+    blocks: list[dict[str, Any]] = [
+        {
+            "type": "image" if item.image else "document",
+            "source": {"type": "base64", "media_type": item.media_type, "data": item.base64},
+        }
+        for item in message.attachments
+    ]
+    blocks.append({"type": "text", "text": message.content})
+    return {"role": message.role, "content": blocks}
 
 
 def closed(schema: Any) -> Any:

@@ -7,17 +7,47 @@ it as a `StepError` with one of the closed `FailureKind`s.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 
-class Message(msgspec.Struct, frozen=True):
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """An image or a PDF that goes with a message; `data` is its bytes."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+    @property
+    def image(self) -> bool:
+        """Whether it is an image."""
+        return self.media_type.startswith("image/")
+
+    @property
+    def base64(self) -> str:
+        """Its bytes in base64."""
+        return b64encode(self.data).decode()
+
+    @property
+    def url(self) -> str:
+        """Its bytes as a `data:` URL."""
+        return f"data:{self.media_type};base64,{self.base64}"
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation: `role` is `system`, `user` or `assistant`."""
 
     role: str
     content: str
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Role and text, as most wire formats have them."""
+        return {"role": self.role, "content": self.content}
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

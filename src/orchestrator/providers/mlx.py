@@ -10,7 +10,7 @@ import msgspec
 from .address import Site
 from .base import Message, Request
 from .openai import OpenAI
-from .served import given
+from .served import given, not_taken
 
 MAX_TOKENS = 1024
 
@@ -25,6 +25,12 @@ class Mlx(OpenAI):
         default_path="/v1",
     )
     start_hint = "start it with `mlx_lm.server --model …`"
+
+    def message(self, message: Message) -> dict[str, Any]:
+        """Return a message; the server takes text alone."""
+        if message.attachments:
+            raise not_taken("mlx", "an image or a PDF")
+        return message.plain
 
     def body(self, request: Request) -> dict[str, Any]:
         """Return the body: always with `max_tokens`, and a schema told in words.

@@ -18,7 +18,7 @@ import msgspec
 from ..errors import ConfigError, FailureKind, StepError
 from ..retry import RETRY_AFTER_MAX_S
 from . import extract, failures
-from .base import Reply, Report, Request
+from .base import Message, Reply, Report, Request
 
 MODELS = ("echo", "extract", "script")
 DELAY_MAX_S = 3600.0
@@ -64,7 +64,7 @@ class Offline:
         """Return all that the answer depends on."""
         body: dict[str, Any] = {
             "model": f"offline/{_model(request.model)}",
-            "messages": [msgspec.to_builtins(message) for message in request.messages],
+            "messages": [_message(message) for message in request.messages],
         }
         if request.options:
             body["options"] = request.options
@@ -102,6 +102,16 @@ class Offline:
 
     async def aclose(self) -> None:
         """Do nothing: nothing is open."""
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if not message.attachments:
+        return message.plain
+    files = [
+        {"name": item.name, "media_type": item.media_type, "data": item.base64}
+        for item in message.attachments
+    ]
+    return {**message.plain, "files": files}
 
 
 def connect(base_url: str | None, environ: Mapping[str, str]) -> Offline:  # noqa: ARG001 - as all

@@ -9,8 +9,8 @@ import msgspec
 
 from .address import Site
 from .assembly import Assembly, complained, parsed
-from .base import Reply, Report, Request, Usage
-from .served import Served, as_list, no_answer, normal_stop, typed, with_options
+from .base import Message, Reply, Report, Request, Usage
+from .served import Served, as_list, no_answer, normal_stop, not_taken, typed, with_options
 
 if TYPE_CHECKING:
     from .bodies import Answer
@@ -85,7 +85,7 @@ class Ollama(Served):
         """Return the body; sampling options go into `options`, `max_tokens` as `num_predict`."""
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [msgspec.to_builtins(message) for message in request.messages],
+            "messages": [_message(message) for message in request.messages],
             "stream": request.stream,
         }
         if request.schema is not None:
@@ -121,6 +121,13 @@ class Ollama(Served):
     def missing_hint(self, model: str) -> str:
         """Return the command that fetches a model."""
         return f"fetch it with `ollama pull {model}`; `ollama list` shows what is there"
+
+
+def _message(message: Message) -> dict[str, Any]:
+    images = [item.base64 for item in message.attachments if item.image]
+    if len(images) < len(message.attachments):
+        raise not_taken("ollama", "a PDF")
+    return {**message.plain, "images": images} if images else message.plain
 
 
 def _reply(chat: _Chat, model: str) -> Reply:

@@ -9,7 +9,7 @@ import msgspec
 
 from .address import Site
 from .assembly import Assembly, complained, parsed
-from .base import Reply, Report, Request, Usage
+from .base import Message, Reply, Report, Request, Usage
 from .served import Served, no_answer, normal_stop, refused_by_model, typed, with_options
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class OpenAI(Served):
         """Return the body; the vendor itself wants `max_tokens` under its newer name."""
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [msgspec.to_builtins(message) for message in request.messages],
+            "messages": [self.message(message) for message in request.messages],
         }
         if request.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -130,6 +130,20 @@ class OpenAI(Served):
         # The vendor's newer models refuse the old name, other servers don't know the new one.
         renamed = {"max_tokens": "max_completion_tokens"} if self._located.vendor else None
         return with_options(body, request.options, renamed=renamed, reserved=_RESERVED)
+
+    def message(self, message: Message) -> dict[str, Any]:
+        """Return a message; images and PDFs are parts of it."""
+        if not message.attachments:
+            return message.plain
+        parts: list[dict[str, Any]] = []
+        for item in message.attachments:
+            if item.image:
+                parts.append({"type": "image_url", "image_url": {"url": item.url}})
+            else:
+                file = {"filename": item.name, "file_data": item.url}
+                parts.append({"type": "file", "file": file})
+        parts.append({"type": "text", "text": message.content})
+        return {"role": message.role, "content": parts}
 
     def structured(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return the part of the body that asks for an answer of this form."""

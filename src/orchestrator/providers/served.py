@@ -304,6 +304,16 @@ def no_answer(cause: str) -> StepError:
     return StepError(f"the answer is empty: {cause}", kind=FailureKind.PROVIDER)
 
 
+def not_taken(name: str, what: str) -> StepError:
+    """Return the error for a file that a wire format has no place for."""
+    return StepError(
+        f"{name} takes no {what.removeprefix('a ').removeprefix('an ')} with a prompt",
+        kind=FailureKind.BAD_REQUEST,
+        place=f"provider {name}",
+        hint="take another provider, or put the text of the file into the prompt",
+    )
+
+
 def typed(value: Any, form: type[T]) -> T:
     """Return a parsed answer as `form`, whose fields all have defaults."""
     return msgspec.convert(value, form, strict=False)

@@ -51,6 +51,8 @@ class LLM(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         sample: the number of the repeat, so that equal prompts are different calls.
         stream: False for a server that refuses to send its answer piece by piece.
         idle_timeout_s: how long an answer that has begun may be silent.
+        images, files: what goes with the prompt: paths of files that the spec names, or templates
+            of paths below outputs/.
     """
 
     prompt: str
@@ -63,6 +65,8 @@ class LLM(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     sample: int = 0
     stream: bool = True
     idle_timeout_s: float = IDLE_TIMEOUT_S
+    images: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 class Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -96,6 +96,8 @@ LLM = {
     "sample": Field("integer", 0, 1_000_000),
     "stream": Field("boolean"),
     "idle_timeout_s": TIMEOUT,
+    "images": Field("texts"),
+    "files": Field("texts"),
 }
 BUDGET = {
     "cost_usd": Field("amount"),

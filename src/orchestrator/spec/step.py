@@ -185,6 +185,10 @@ class StepCheck:
         for key in ("prompt", "system"):
             if llm.get(key, "").startswith(FILE):
                 llm[key] = self._text_of((*path, key), llm[key].removeprefix(FILE).strip())
+        for key in ("images", "files"):
+            for index, file in enumerate(llm.get(key, ())):
+                if not is_template(file):
+                    self._read((*path, key, index), file.removeprefix("./"))
         if "output" in llm:
             self._schema((*path, "output"), llm["output"])
         provider = llm.get("provider", self.defaults.provider)

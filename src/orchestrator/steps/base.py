@@ -8,6 +8,7 @@ and without any effect), so that its key is known before anything is done; then 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,6 +56,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     asks: str | None = None
 
 
+def _nothing_there(path: str) -> bytes:
+    raise FileNotFoundError(errno.ENOENT, "no such file", path)
+
+
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """What a step can see of its job when it is prepared.
 
@@ -65,12 +70,15 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             the step needs, directly or through others, and nothing else.
         needs: the outputs of the direct needs, by step name.
         folder: the spec's folder (absolute), where shell and python steps start.
+        read: returns a file's content, by its path: one that the spec names, or below outputs/;
+            raises FileNotFoundError, or StorageError for a path that leads elsewhere.
     """
 
     step: str
     values: dict[str, Any]
     needs: dict[str, Any]
     folder: str
+    read: Callable[[str], bytes] = _nothing_there
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ from ..purse import Hold, Purse
 from ..secrecy import masked, untold
 from . import structured
 from .answer import answered_by, as_file, output_of, path_of, problem_of, quote_of, save, text_of
+from .attached import with_files
 from .base import Attempt, Prepared, Result, Scope
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -143,6 +144,8 @@ class LLMStep:
             if source:
                 text = templates.render(source, values, place=f"step {scope.step}, {role} prompt")
                 messages.append(Message(role, text if isinstance(text, str) else text_of(text)))
+        if llm.images or llm.files:
+            messages[-1] = with_files(messages[-1], llm.images, llm.files, values, scope)
         options = templates.render_value(llm.options, values)
         save_as = path_of(step.save_as, values, f"steps.{base_of(scope.step)}.save_as")
         provider = self._connect(llm.provider, llm.base_url)
