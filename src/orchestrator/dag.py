@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from eventlog.find import LOG_NAME
+
 from . import events as ev
+from . import signals
 from .blobs import BlobStore
 from .emitter import EventEmitter
 from .errors import StepError, UsageError
@@ -16,8 +21,10 @@ from .function import FunctionWork, Node, StepResult, is_async
 from .graph import Graph
 from .history import fold_job
 from .ids import check_name
+from .inbox import Inbox, settle, watch
 from .journal import Journal
 from .keys import encode_output
+from .outputs import Outputs
 from .plan import Policy
 from .recovery import MAX_RECOVERIES, Effects, Recovery
 from .retry import NO_RETRY, RetryPolicy
@@ -156,11 +163,15 @@ async def _run(
     if resume:
         state = fold_job(emitter.path, blobs, job_id=job_id, graphs=False)
     work = FunctionWork(nodes, context, blobs, folder, job_id)
-    runner = Runner(
-        Journal(log, state, written=as_written(blobs)), work, policy, timeout_s=started.timeout_s
-    )
+    journal = Journal(log, state, written=as_written(blobs))
+    runner = Runner(journal, work, policy, timeout_s=started.timeout_s)
+    look = None
+    if os.path.basename(emitter.path) == LOG_NAME:  # a run folder: other commands may ask
+        inbox = Inbox(os.path.join(folder, "inbox"), warnings.warn)
+        settle(inbox, journal, Outputs(blobs).keep)
+        look = functools.partial(watch, inbox, runner)
     try:
-        await runner.drive(started)
+        await signals.drive(runner, started, (), look, None)
     finally:
         work.close()
     return {name: _result(name, state, work) for name in nodes}

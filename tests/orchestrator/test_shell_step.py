@@ -45,6 +45,7 @@ def test_the_environment_is_the_attempts_and_the_steps_and_ours(world, monkeypat
     found = dict(line.split("=", 1) for line in text.splitlines())
     for shells_own in ("PWD", "SHLVL", "_", "OLDPWD"):
         found.pop(shells_own, None)
+    assert found.pop("ORCH_PROCESS")  # marks all that the step starts
     assert found == {
         "PATH": os.environ["PATH"],
         "MINE": "1",

@@ -5,17 +5,26 @@ process group that is started and ended, by a pipe; when the pipe closes because
 is gone, however it went, it kills the groups that are left, grandchildren included. (Linux's
 PR_SET_PDEATHSIG reaches direct children only, and follows the thread that started them.)
 
-What is left even so: a process that made a session of its own, and everything if the
-guardian is killed too.
+A process that left its group, by a session of its own for instance, still has the mark in its
+environment that every child of this program is started with: on Linux such processes are found
+by it, here and when a step is stopped (see `strays`); one that a step left behind deliberately
+lives on for later steps, and ends with this program. What is left even so: a process that left
+both its group and its environment, one that left its group on another system, and everything if
+the guardian is killed too.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import os
+import secrets
 import subprocess
 import threading
+
+MARK = "ORCH_PROCESS"
+"""The variable that marks the processes of a step."""
 
 _SCRIPT = """
 groups=" "
@@ -26,6 +35,15 @@ while read -r what id; do
   esac
 done
 for id in $groups; do kill -s KILL -- "-$id"; done
+round=0
+while [ -d /proc/self ] && [ "$round" -lt 20 ]; do
+  round=$((round + 1)) found=
+  for file in $(grep -l -s -a -F "$1" /proc/[0-9]*/environ); do
+    id=${file#/proc/}
+    kill -s KILL "${id%/environ}" && found=1
+  done
+  [ "$found" ] || break
+done
 """
 
 
@@ -36,9 +54,15 @@ class Guardian:
     """
 
     def __init__(self) -> None:
+        self._program = secrets.token_hex(8)
+        self._children = itertools.count(1)
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def mark(self) -> str:
+        """Return what marks one child, and all that it starts, in their environment."""
+        return f"{self._program}-{next(self._children)}"
 
     def watch(self, group: int) -> None:
         """Have a group killed if this program dies from now on."""
@@ -61,6 +85,7 @@ class Guardian:
 
     def forget(self) -> None:
         """Let go of the guardian in a forked copy of this program: it is not the copy's."""
+        self._program = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._groups = set()
         process, self._process = self._process, None
@@ -79,7 +104,7 @@ class Guardian:
             else:
                 return
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "orch-guardian"],
+            ["/bin/sh", "-c", _SCRIPT, "orch-guardian", f"{MARK}={self._program}-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

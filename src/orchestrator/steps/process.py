@@ -26,8 +26,9 @@ import anyio
 
 from ..masking import NOTHING, Masker
 from .base import LOG_BYTES, OUTPUT_BYTES
-from .guardian import GUARDIAN
+from .guardian import GUARDIAN, MARK
 from .steplog import StepLog
+from .strays import end_strays
 
 KEEP_BYTES = 1 << 20
 """Of stdout, kept in memory for the step's output."""
@@ -159,6 +160,7 @@ class _Child:
         self._stdout = _Kept(min(KEEP_BYTES, command.output_bytes))
         self._stderr = _Kept(TAIL_BYTES, tail=True)
         self._result = _Kept(RESULT_BYTES)
+        self._mark = GUARDIAN.mark()
         self._stopping = threading.Event()
         self._wake_r, self._wake_w = os.pipe()
         self._wake_lock = threading.Lock()
@@ -201,11 +203,15 @@ class _Child:
 
     def _live(self, log: StepLog) -> None:
         with contextlib.ExitStack() as stack:
+            begun = time.monotonic()
             process, result_r = self._start(stack)
             try:
                 GUARDIAN.watch(process.pid)
                 self._listen(process, result_r, log)
             finally:
+                if self._stopping.is_set():  # what came between the kill and now
+                    lasted_s = time.monotonic() - begun
+                    end_strays(self._mark, child=process.pid, lasted_s=lasted_s)
                 self._exit_code = _bury(process)
                 GUARDIAN.release(process.pid)
 
@@ -224,7 +230,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=command.cwd,
-                env=command.environ,
+                env={**command.environ, MARK: self._mark},
                 bufsize=0,
                 start_new_session=True,
                 pass_fds=() if result_w is None else (result_w,),
@@ -247,7 +253,7 @@ class _Child:
         said = dict(sinks)
         if result_r is not None:
             sinks[result_r] = self._result
-        end = _End(process.pid)
+        end = _End(process.pid, self._mark)
         with selectors.DefaultSelector() as selector, _exit_watch(process.pid) as exit_fd:
             for fd in (*sinks, self._wake_r, *exit_fd):
                 selector.register(fd, selectors.EVENT_READ)
@@ -281,8 +287,10 @@ class _Child:
 class _End:
     """How far the child's end has come: told to stop, exited, killed, drained."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, mark: str) -> None:
         self._pid = pid
+        self._mark = mark
+        self._begun = time.monotonic()
         self._kill_at: float | None = None
         self._leave_at: float | None = None
         self._exited = False
@@ -305,6 +313,8 @@ class _End:
             # may leave others that are still about to.
             if overdue or (self._exited and (quiet or not stopping)):
                 _kill_group(self._pid, signal.SIGKILL)
+                if stopping:
+                    end_strays(self._mark, child=self._pid, lasted_s=now - self._begun)
                 self._leave_at = now + DRAIN_S
         if self._leave_at is None:
             return False
