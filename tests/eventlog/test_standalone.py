@@ -17,8 +17,8 @@ FOLDER = pathlib.Path(eventlog.__file__).parent
 TESTS = pathlib.Path(__file__).parent
 MODULES = sorted(FOLDER.rglob("*.py"))
 PURE = [
-    "bulk", "codec", "decode", "dicts", "errors", "event", "export", "lines", "projection",
-    "recover", "sealer", "upcast", "versions",
+    "bulk", "codec", "decode", "dicts", "errors", "event", "export", "forms", "lines", "plain",
+    "projection", "recover", "sealer", "stamps", "upcast", "versions",
 ]  # fmt: skip
 EFFECTS = {
     "anyio", "asyncio", "duckdb", "fcntl", "glob", "httpx", "io", "os", "pathlib", "random",
