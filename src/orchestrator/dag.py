@@ -29,8 +29,8 @@ from .plan import Policy
 from .recovery import MAX_RECOVERIES, Effects, Recovery
 from .retry import NO_RETRY, RetryPolicy
 from .runner import Runner
-from .start import as_written
 from .state import JobState, StepStatus
+from .written import as_written
 
 
 @dataclass(kw_only=True)

@@ -21,8 +21,8 @@ from .jobs import Jobs
 from .journal import Journal, line_fields
 from .outputs import Outputs
 from .report import manifest
-from .start import as_written
 from .state import JobState
+from .written import as_written
 
 WAIT_S = 20.0
 """For the process that holds the job; it looks several times a second."""

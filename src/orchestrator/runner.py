@@ -8,7 +8,6 @@ decided meanwhile anyway.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,16 +20,13 @@ from eventlog import Event, EventLogError
 
 from . import events as ev
 from .answers import Refused, Request, answer
-from .attempt import Launch, carry_out, failed_before, gathered
-from .decisions import Shown
+from .attempt import Launch, carry_out, failed_before
 from .errors import FailureKind, OrchestratorError
-from .instances import base_of, instance
 from .journal import Journal
-from .keys import encode_output, part_hashes, step_key
-from .plan import Plan, Policy, closing, decide, not_run, opening, reusable, why_stopped
-from .recovery import in_doubt, recover
-from .state import DONE, JobState, JobStatus, StepState, StepStatus
-from .steps.base import Emit, Prepared, Result
+from .plan import Plan, Policy, closing, decide, not_run, opening, why_stopped
+from .starter import Starter
+from .state import JobState, JobStatus, StepStatus
+from .steps.base import Emit, Result
 from .work import SpecParts, Work
 
 STOP_WAIT_S = 5.0
@@ -38,14 +34,6 @@ STOP_WAIT_S = 5.0
 
 AFTERWARDS_S = 60.0
 """How long steps that run regardless may take, all together, when the leg's time is over."""
-
-NEEDS_TOLD = 1000
-"""A step that needs more leaves them out of its `step.started`: a line has a limit, and the
-graph in the job's first event has them all."""
-
-
-CONDITION_TOLD = 200
-"""Characters of a condition that the reason repeats; the event has all of it."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +89,7 @@ class Runner:
         self._asked: deque[_Asked] = deque()
         self._answered: list[tuple[Callable[[str], None], str]] = []
         self._late = False
+        self._starter = Starter(journal, work, parts, policy.on_interrupted, self._emitter)
 
     @property
     def stopped(self) -> Stop | None:
@@ -259,149 +248,11 @@ class Runner:
                 return plan
             for name in plan.starts:
                 failed = len(state.failures)
-                launch = self._begin(name)
+                launch = self._starter.begin(name)
                 if launch is not None:
                     launches.append(launch)
                 elif len(state.failures) > failed:
                     break  # a failure may mean that nothing more starts
-
-    def _begin(self, name: str) -> Launch | None:
-        """Prepare a step, and stage that it was skipped, failed at once, or started."""
-        state = self._journal.state
-        step = state.steps[name]
-        decl = state.graph.steps.get(name) or state.graph.steps[base_of(name)]
-        if not step.tries and not self._wanted(name, step):
-            return None
-        if decl.each and decl.id == name:
-            self._fan(name)
-            return None
-        try:
-            prepared = self._work.prepare(name, state)
-            kind = decl.kind
-            key = step_key(kind, prepared.parts, _need_hashes(state, decl.id, prepared.passed))
-        except OrchestratorError as error:
-            self._journal.stage(failed_before(name, step.attempt + 1, error))
-            return None
-        # What comes last comes again whenever anything has run.
-        fresh = not prepared.reusable or (state.begun and decl.last)
-        if not step.tries and not fresh and self._reuse(name, key):
-            return None
-        if prepared.asks is not None:
-            self._ask_person(name, key, prepared)
-            return None
-        if step.cut and not self._recovers(name, step, prepared):
-            return None
-        number = step.attempt + 1
-        # An attempt that was cut off may have reached the other side: the next one carries the
-        # same idempotency key. One that failed gets a new one.
-        ordinal = number - step.interrupted
-        idempotency_key = hashlib.sha256(
-            f"{state.job_id}/{name}/{key}/{ordinal}".encode()
-        ).hexdigest()[:32]
-        needs = state.graph.needs[decl.id]
-        self._journal.stage(
-            ev.StepStarted(
-                step=name,
-                data=ev.StepStart(
-                    attempt=number,
-                    kind=kind,
-                    needs=needs if len(needs) <= NEEDS_TOLD else (),
-                    key=key,
-                    parts=part_hashes(prepared.parts),
-                    idempotency_key=idempotency_key,
-                ),
-            )
-        )
-        attempt = self._work.attempt(name, number, idempotency_key, self._emitter(name, number))
-        return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
-
-    def _wanted(self, name: str, step: StepState) -> bool:
-        """Return whether a step is to run, or stage why it is not."""
-        state = self._journal.state
-        if step.status is StepStatus.EXPANDED:  # a group that was wanted, to be gathered
-            return True
-        if step.lacking and name not in state.graph.regardless:
-            self._journal.stage(not_run(state, name))
-            return False
-        try:
-            condition = self._work.unwanted(name, state)
-        except OrchestratorError as error:
-            self._journal.stage(failed_before(name, step.attempt + 1, error))
-            return False
-        if condition:
-            self._journal.stage(_unwanted(name, condition))
-        return not condition
-
-    def _recovers(self, name: str, step: StepState, prepared: Prepared) -> bool:
-        """Return whether a step is tried (again), or stage what becomes of it instead."""
-        if not in_doubt(step) or self._work.answered(name, prepared):
-            return True
-        rule, said = self._work.recovery(name), self._policy.on_interrupted
-        event = recover(self._journal.state.job_id, name, step, rule, said)
-        if event is not None:
-            self._journal.stage(event)
-        return event is None
-
-    def _fan(self, name: str) -> None:
-        """Stage a group's expansion, or its result once all its instances have settled."""
-        journal, state = self._journal, self._journal.state
-        fan = state.fans.get(name)
-        assert self._parts is not None, "only a spec declares groups"
-        try:
-            if fan is None:
-                opened = self._parts.expand(name, state)
-                data = ev.Expanded(
-                    items=opened.items,
-                    max_parallel=opened.max_parallel,
-                    max_failures=opened.max_failures,
-                )
-                journal.stage(ev.StepExpanded(step=name, data=data))
-                return
-            members = [state.steps[instance(name, item)].success for item in fan.items]
-            hashes = [member.output_sha256 if member else None for member in members]
-            key = step_key("each", {"items": fan.items}, hashes)
-            last = state.graph.steps[name].last
-            if not (last and state.begun) and self._reuse(name, key):
-                return
-            end = gathered(self._work, name, self._parts.gather(name, state), key, hashes)
-        except OrchestratorError as error:
-            journal.stage(failed_before(name, state.steps[name].attempt, error))
-            return
-        journal.stage(ev.StepSucceeded(step=name, data=end))
-
-    def _reuse(self, name: str, key: str) -> bool:
-        """Stage the skip of a step whose earlier success still holds."""
-        success = reusable(self._journal.state, name, key)
-        if success is None:
-            return False
-        if gone := self._work.holds(success):
-            self._journal.stage(ev.StepInvalidated(step=success.step, data=ev.Note(reason=gone)))
-            return False
-        self._journal.stage(
-            ev.StepSkipped(
-                step=name,
-                data=ev.Skip(
-                    reason="already succeeded",
-                    key=key,
-                    from_step=success.step,
-                    from_seq=success.seq,
-                    output_sha256=success.output_sha256,
-                ),
-            )
-        )
-        return True
-
-    def _ask_person(self, name: str, key: str, prepared: Prepared) -> None:
-        """Stage that the step waits for a person, and what the person is shown."""
-        message = prepared.asks
-        needs = self._journal.state.graph.needs[base_of(name)]
-        shown = Shown(
-            key=key,
-            message=self._kept(message, encode_output(name, message)),
-            needs=needs if len(needs) <= NEEDS_TOLD else (),
-            parts=part_hashes(prepared.parts),
-        )
-        self._journal.stage(ev.StepWaiting(step=name, data=shown))
 
     def _emitter(self, name: str, number: int) -> Emit:
         async def emit(*events: Event, wait: bool = True) -> None:
@@ -528,20 +379,3 @@ class Runner:
         self._journal.stage(
             *closing(state, verdict, duration_s, reason, by=by, request=request, outputs=outputs)
         )
-
-
-def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:
-    hashes = []
-    for need in state.graph.needs[name]:
-        if need in passed:
-            continue
-        step = state.steps[need]
-        success = step.success if step.status in DONE else None
-        hashes.append(str(step.status) if success is None else success.output_sha256)
-    return hashes
-
-
-def _unwanted(name: str, condition: str) -> ev.StepSkipped:
-    shown = condition if len(condition) <= CONDITION_TOLD else f"{condition[:CONDITION_TOLD]}…"
-    reason = f"its condition is false: {shown}"
-    return ev.StepSkipped(step=name, data=ev.Skip(reason=reason, condition=condition))

@@ -41,11 +41,11 @@ from .runner import Runner, Stop
 from .secrecy import Secrets, named, refuse_written
 from .spec.model import Spec
 from .specwork import SpecWork
-from .start import as_written
 from .state import DONE, JobState, JobStatus
 from .stepcache import StepCache
 from .steps.base import StepKind
 from .usercache import UserCache, user_folder
+from .written import as_written
 
 if TYPE_CHECKING:
     from .planning import Forecast

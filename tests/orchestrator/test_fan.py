@@ -12,10 +12,10 @@ from orchestrator.expand import items_of
 from orchestrator.instances import apart, base_of, identities, instance, item_of, joined
 from orchestrator.plan import Policy, decide, reusable
 from orchestrator.spec.model import Step
-from orchestrator.start import as_written
 from orchestrator.state import JobStatus, StepStatus
 from orchestrator.steps.base import Result
 from orchestrator.work import Expansion
+from orchestrator.written import as_written
 
 FOUR = Policy(concurrency=4)
 GROUP = (

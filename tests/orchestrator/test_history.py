@@ -8,8 +8,8 @@ from orchestrator import events as ev
 from orchestrator.blobs import BlobStore
 from orchestrator.history import fold_job, records
 from orchestrator.journal import Journal, line_fields
-from orchestrator.start import as_written
 from orchestrator.state import JobState, JobStatus, StepStatus
+from orchestrator.written import as_written
 
 
 @pytest.fixture

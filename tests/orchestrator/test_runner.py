@@ -11,8 +11,8 @@ from orchestrator.blobs import BlobStore
 from orchestrator.errors import FailureKind
 from orchestrator.retry import RetryPolicy
 from orchestrator.runner import STOP_WAIT_S, Stop
-from orchestrator.start import as_written
 from orchestrator.state import JobStatus, StepStatus
+from orchestrator.written import as_written
 
 THRICE = RetryPolicy(max_attempts=3, initial_s=2.0, factor=2, jitter=0)
 
