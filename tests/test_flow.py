@@ -121,6 +121,7 @@ RESCUE = """
         finally: true
         run: 'echo "$S $F"'
         env: {S: "{{ job.status }}", F: "{{ job.failures | length }}"}
+      sweep: {finally: true, needs: clean, run: "echo swept"}
 """
 
 
@@ -128,8 +129,8 @@ def test_after_a_failure_come_the_steps_that_ask_for_it_and_then_what_is_final(u
     user.write("job.yaml", RESCUE)
     done = user.orch("run", "job.yaml", code=1)
     job = user.job()
-    assert ran(job)[-1] == "clean"
-    assert set(ran(job)) == {"deploy", "other", "rollback", "audit", "clean"}
+    assert ran(job)[-2:] == ["clean", "sweep"]
+    assert set(ran(job)) == {"deploy", "other", "rollback", "audit", "clean", "sweep"}
     said = {e["step"]: e["data"]["output"]["text"] for e in events(job, "step.succeeded")}
     assert said["rollback"] == "skipped after failed"
     assert said["clean"] == "failed 1"
@@ -148,6 +149,7 @@ def test_what_is_final_comes_again_whenever_anything_has_run_and_only_then(user)
     job = user.job()
     said = [e["data"]["output"]["text"] for e in events(job, "step.succeeded", "clean")]
     assert said == ["failed 1", "succeeded 0"]
+    assert ran(job).count("sweep") == 2  # though its key is the same
     assert skips(job)["rollback"] == "its condition is false: failed()"
     before = len(events(job, "step.started"))
     user.orch("run", "job.yaml", "--resume")

@@ -319,6 +319,7 @@ def test_a_failure_that_is_borne_stops_nothing_and_what_needs_it_runs():
 def test_a_skip_spreads_and_names_the_step_that_it_began_with_and_fails_nothing():
     state = given(job_started(CHAIN), not_run("a", reason="its condition is false: x"))
     assert decide(state, 0.0, FOUR).starts == ("b",)
+    assert state.steps["b"].lacking == 1  # so it is not run
     then(state, not_run_event(state, "b"))
     event = not_run_event(state, "c")
     assert event.data.reason == "it needs a, which was skipped"

@@ -50,6 +50,7 @@ EACH = {
     "models": (MODEL_LIMITS, ""),
 }
 """Maps from a name, of this form, to such maps."""
+AMOUNT = "^[0-9]{1,18}([.][0-9]{1,18})?$"
 REQUIRED = {"llm": ["prompt"], "approve": ["message"]}
 CHOICES = {
     "scope": get_args(Scope),
@@ -139,7 +140,8 @@ def _typed(field: Field) -> dict[str, Any]:
         case "condition":
             return {"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "\\S"}]}
         case "amount":
-            return {"type": ["number", "string"]}
+            text = {"type": "string", "pattern": AMOUNT}
+            return {"anyOf": [{"type": "number", "minimum": 0}, text]}
         case "any":
             return {}
         case _:
