@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator import run
 from orchestrator.errors import FailureKind, StepError
 from orchestrator.providers import Message, Request, connect
 from orchestrator.providers.base import Usage
@@ -309,3 +310,41 @@ def test_an_answer_is_told_while_it_comes_and_seldom(server, name):
     assert told[-1].characters <= len(reply.text)
     # Some ten pieces, a tenth of a second apart at least.
     assert len(told) <= 6
+
+
+# In a job
+
+
+def job(tmp_path, server, **step):
+    llm = {"llm": {"prompt": "Name three rivers"}, "retry": {"initial_s": 0}, **step}
+    spec = {"project": "p", "provider": "openai", "model": "test-model", "steps": {"a": llm}}
+    return run(spec, runs_dir=str(tmp_path), environ=server.environ())
+
+
+@pytest.mark.parametrize("fault", ["cut", "cut_well", "error_event", "half", "bad_json", "html"])
+def test_nothing_half_received_is_kept_and_the_error_says_who_and_what_to_do(
+    server, tmp_path, fault
+):
+    server.fail(kind=fault, times=3)
+    result = job(tmp_path, server)
+    (failure,) = result.state.failures
+    assert failure.kind in ("network", "provider")
+    for part in ("openai", "test-model", server.url):
+        assert part in failure.message
+    assert failure.hint
+    assert len(server.calls()) == 3, "three attempts"
+    assert not list(tmp_path.glob("job_*/.cache/*.json"))
+
+
+def test_the_wait_that_a_server_asks_for_is_obeyed(server, tmp_path):
+    server.fail(status=429, headers={"retry-after-ms": "400"})
+    assert job(tmp_path, server).ok
+    first, second = server.calls()
+    assert second.started_s - first.ended_s >= 0.4
+
+
+def test_a_quota_that_does_not_come_back_is_not_tried_again(server, tmp_path):
+    server.fail(status=429, code="insufficient_quota", headers={"retry-after": "1"}, times=3)
+    result = job(tmp_path, server)
+    assert result.state.failures[0].kind == "budget"
+    assert len(server.calls()) == 1
