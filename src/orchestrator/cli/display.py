@@ -15,6 +15,8 @@ from ..state import JobState, StepStatus, Totals
 from . import out
 
 _SHOWN = 300
+TOLD_FROM_S = 0.1
+"""A shorter wait for a turn is not worth a word."""
 
 
 class Plain:
@@ -38,6 +40,9 @@ class Plain:
                 )
             case ev.CacheMiss(step=step, data=miss):
                 self._how.setdefault(step, []).append(f"cache miss ({miss.reason})")
+            case ev.LLMRequest(step=step, data=asked) if (asked.waited_s or 0) >= TOLD_FROM_S:
+                waited = f"waited {out.seconds(asked.waited_s or 0)} ({asked.waited_for})"
+                self._how.setdefault(step, []).append(waited)
             case ev.LLMResponse(step=step, data=data) if data.success:
                 self._how.setdefault(step, []).extend(
                     filter(None, (_model(data.provider, data.model), _tokens(data)))
