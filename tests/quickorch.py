@@ -57,16 +57,24 @@ class QuickOrch:
 def serve():
     """Take commands from stdin, one a line, and tell each one's exit code."""
     import orchestrator.cli.app
+    import orchestrator.cli.caches
+    import orchestrator.cli.cost
     import orchestrator.cli.jobs
     import orchestrator.cli.people
     import orchestrator.cli.planned
+    import orchestrator.cli.prompts
+    import orchestrator.cli.replaying
     import orchestrator.cli.run
     import orchestrator.cli.specs
     import orchestrator.planning
+    import orchestrator.providers.anthropic
+    import orchestrator.providers.http
     import orchestrator.providers.offline
+    import orchestrator.providers.openai
     import orchestrator.steps.llm
     import orchestrator.steps.python
     import orchestrator.steps.shell
+    import orchestrator.why
     import orchestrator.wiring  # noqa: F401 - loaded once, for all commands
 
     for line in sys.stdin:
