@@ -16,6 +16,8 @@ from userkit import EXAMPLES
 VALID = jsonschema_rs.validator_for(job_schema())
 STEADY = settings(derandomize=True, deadline=None, max_examples=300)
 STRUCTURAL = {"ORC111", "ORC112", "ORC113", "ORC114", "ORC115", "ORC118"}
+ELSEWHERE = {"ORC120", "ORC123", "ORC129"}
+"""What depends on other parts of the file, or on other files."""
 
 GOOD = {
     "project": "p",
@@ -25,6 +27,8 @@ GOOD = {
     "env": {"A": "b"},
     "inputs": {"topic": {"type": "string", "default": "x", "required": False}},
     "budget": {"calls": 5},
+    "limits": {"llm": 2, "providers": {"ollama": {"concurrency": 1, "models": {"m": {}}}}},
+    "models": {"small": {"provider": "offline", "model": "echo"}, "short": "offline/echo"},
     "steps": {
         "a": {"run": "echo 1", "needs": [], "retry": {"max_attempts": 2, "on": ["exit"]}},
         "b": {"llm": {"prompt": "hello", "sample": 1}, "save_as": "b.md", "cache": {"ttl_s": 5}},
@@ -55,9 +59,8 @@ def at(spec, path):
     return spec
 
 
-VALUES = st.sampled_from(
-    [None, True, "", "  ", "text", 0, -1, 1, 7.5, 10**12, [], ["a"], [1], {}, {"x": 1}]
-)
+TRIED = [None, True, "", "  ", "text", 0, -1, 1, 7.5, 10**16, [], ["a"], [1], {}, {"x": 1}]
+VALUES = st.sampled_from(TRIED)
 KEYS = st.sampled_from(
     sorted({*shape.TOP, *shape.STEP, *shape.LLM, *shape.RETRY, "nonsense", "workflow", "a b"})
 )
@@ -84,6 +87,47 @@ def changed(draw):
 def test_what_is_good_is_good_for_both():
     assert codes(GOOD) == set()
     assert VALID.is_valid(GOOD)
+
+
+PLACES = {
+    "TOP": (),
+    "BUDGET": ("budget",),
+    "LIMITS": ("limits",),
+    "PROVIDER_LIMITS": ("limits", "providers", "ollama"),
+    "ALIAS": ("models", "small"),
+    "INPUT": ("inputs", "topic"),
+    "RETRY": ("steps", "a", "retry"),
+    "LLM": ("steps", "b", "llm"),
+    "CACHE": ("steps", "b", "cache"),
+    "APPROVE": ("steps", "c", "approve"),
+}
+STEPS = ("a", "b", "c", "d")
+
+
+def tried():
+    """Yield good specs with one value put where a key of a table stands."""
+    places = list(PLACES.items())
+    places += [("STEP", ("steps", step)) for step in STEPS]
+    for name, path in places:
+        for key, field in vars(shape)[name].items():
+            for value in TRIED:
+                spec = copy.deepcopy(GOOD)
+                at(spec, path)[key] = copy.deepcopy(value)
+                yield (*path, key), field, spec
+
+
+def test_every_key_with_every_kind_of_value_is_the_same_for_both():
+    count = 0
+    for path, field, spec in tried():
+        refused, valid = codes(spec), VALID.is_valid(spec)
+        count += 1
+        if not valid:
+            assert refused, (path, spec)
+        alone = path[-1] not in ("initial_s", "max_s")  # one must not be above the other
+        numbers = {"ORC116"} if field.type in ("integer", "number") and alone else set()
+        if refused & (STRUCTURAL | numbers) and not refused & ELSEWHERE:
+            assert not valid, (path, at(spec, path), refused)
+    assert count > 1000
 
 
 @given(changed())
@@ -115,7 +159,7 @@ def test_every_table_of_keys_has_its_place_in_the_schema():
         and isinstance(table, dict)
         and all(isinstance(field, shape.Field) for field in table.values())
     ]
-    placed = [shape.TOP, *ONE.values(), *(fields for fields, _ in EACH.values())]
+    placed = [shape.TOP, shape.ALIAS, *ONE.values(), *(fields for fields, _ in EACH.values())]
     assert [name for name in tables if not any(vars(shape)[name] is t for t in placed)] == []
 
 

@@ -15,7 +15,7 @@ SIDES = ("include", "exclude")
 """Keys of a matrix that are no axes."""
 
 _AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_ONLY_WITH = ("max_parallel", "max_failures", "max_items")
+ONLY_WITH = ("max_parallel", "max_failures", "max_items")
 
 
 def check_each(doc: Document, path: Path, step: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def check_each(doc: Document, path: Path, step: dict[str, Any]) -> None:
         hint = "make it two steps, the second one over the outputs of the first"
         doc.problem("ORC118", "a step has `for_each` or `matrix`, not both", span, hint)
     if not each and not matrix:
-        for key in _ONLY_WITH:
+        for key in ONLY_WITH:
             if key in step:
                 hint = "it goes with `for_each` or `matrix`"
                 span = doc.at_key((*path, key))

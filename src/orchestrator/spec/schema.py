@@ -11,8 +11,10 @@ from typing import Any, get_args
 
 from ..cachepolicy import Scope
 from ..recovery import Effects, Then
+from .each import ONLY_WITH, SIDES
 from .model import InputType
 from .shape import (
+    ALIAS,
     APPROVE,
     BUDGET,
     CACHE,
@@ -31,6 +33,8 @@ from .step import KINDS, NAME, NOT_FOR
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOT_BLANK = "^[^\\u0000]*\\S[^\\u0000]*$"
+TEMPLATE = {"type": "string", "pattern": "^\\s*\\{\\{[\\s\\S]*\\}\\}\\s*$"}
+AMOUNT = "^[0-9]{1,18}(\\.[0-9]{1,18})?$"
 _VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 _INPUT = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 
@@ -75,9 +79,14 @@ def job_schema() -> dict[str, Any]:
     steps["minProperties"] = 1
     step = steps["additionalProperties"]
     step["oneOf"] = [{"required": [kind]} for kind in KINDS]
+    step["not"] = {"required": ["for_each", "matrix"]}
+    several = {"anyOf": [{"required": ["for_each"]}, {"required": ["matrix"]}]}
     step["dependentSchemas"] = {
-        kind: {"properties": dict.fromkeys(keys, False)} for kind, keys in NOT_FOR.items()
+        **{kind: {"properties": dict.fromkeys(keys, False)} for kind, keys in NOT_FOR.items()},
+        **dict.fromkeys(ONLY_WITH, several),
+        "key": {"required": ["for_each"]},
     }
+    step["properties"]["matrix"] = _matrix()
     schema["properties"]["inputs"]["additionalProperties"]["allOf"] = [
         {
             "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
@@ -88,19 +97,34 @@ def job_schema() -> dict[str, Any]:
     return schema
 
 
+def _matrix() -> dict[str, Any]:
+    side = {"type": "array", "items": {"type": "object", "minProperties": 1}}
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": _INPUT},
+        "properties": dict.fromkeys(SIDES, side),
+        "additionalProperties": {"anyOf": [{"type": "array", "minItems": 1}, TEMPLATE]},
+    }
+
+
 def _map(fields: dict[str, Field]) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {key: _value(key, field) for key, field in fields.items()},
+        "properties": {key: _value(key, field, fields) for key, field in fields.items()},
     }
 
 
-def _value(key: str, field: Field) -> dict[str, Any]:
+def _value(key: str, field: Field, fields: dict[str, Field]) -> dict[str, Any]:
+    if key == "models" and fields is TOP:
+        alias = {**_map(ALIAS), "required": ["provider", "model"]}
+        short = {"type": "string", "pattern": "^[^/]+/[\\s\\S]+$"}
+        return {"type": "object", "additionalProperties": {"anyOf": [short, alias]}}
     if key in EACH and field.type == "map":
-        fields, pattern = EACH[key]
+        below, pattern = EACH[key]
         names = {"propertyNames": {"pattern": pattern}} if pattern else {}
-        return {"type": "object", **names, "additionalProperties": _map(fields)}
+        return {"type": "object", **names, "additionalProperties": _map(below)}
     if key == "env":
         return {
             "type": "object",
@@ -108,12 +132,12 @@ def _value(key: str, field: Field) -> dict[str, Any]:
             "additionalProperties": {"type": "string"},
         }
     found = _typed(field)
-    if key in ONE:
+    if key in ONE and field.type in ("map", "boolean or map"):
         own = _map(ONE[key])
         if key in REQUIRED:
             own["required"] = REQUIRED[key]
         found = {"anyOf": [{"type": "boolean"}, own]} if field.type == "boolean or map" else own
-    if key in CHOICES:
+    if key in CHOICES and field.type in ("text", "texts"):
         one = {"enum": list(CHOICES[key])}
         found = {"anyOf": [one, {"type": "array", "items": one}]} if field.type == "texts" else one
     return found
@@ -135,8 +159,7 @@ def _typed(field: Field) -> dict[str, Any]:
         case "boolean or map":
             return {"type": ["boolean", "object"]}
         case "list or template":
-            template = {"type": "string", "pattern": "^\\s*\\{\\{[\\s\\S]*\\}\\}\\s*$"}
-            return {"anyOf": [{"type": "array"}, template]}
+            return {"anyOf": [{"type": "array"}, TEMPLATE]}
         case "condition":
             return {"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "\\S"}]}
         case "amount":
