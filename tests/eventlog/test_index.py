@@ -130,7 +130,7 @@ def test_growth_below_the_limit_is_read_again_and_not_written(world, monkeypatch
 
 
 def test_segments_are_merged_so_that_there_are_never_many(world):
-    for number in range(8):
+    for number in range(6):
         world.append("a", 10)
         assert world.agree() > 0
         assert len(world.segments()) <= 3, number
@@ -300,7 +300,7 @@ CHANGES = ["append", "plain", "tear", "cut", "replace", "edit", "delete", "spoil
 
 
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     changes=st.lists(

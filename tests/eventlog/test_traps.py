@@ -87,9 +87,9 @@ def test_a_stamp_without_zone_is_a_time_and_no_text(ask):
 
 
 def test_what_comes_after_a_sample_counts_too(ask):
-    raw = line(b'{"s":1}') * 25_000 + line(b'{"s":1.75}') + line(b'{"s":"text","late":true}')
+    raw = line(b'{"s":1}') * 20_500 + line(b'{"s":1.75}') + line(b'{"s":"text","late":true}')
     sql = "select sum(s), count(s), count(data->>'late'), max(data->>'s') from events"
-    assert ask(raw, sql) == ([(25_001.75, 25_001, 1, "text")], 0)
+    assert ask(raw, sql) == ([(20_501.75, 20_501, 1, "text")], 0)
 
 
 @pytest.mark.parametrize(
