@@ -12,8 +12,9 @@ import msgspec
 from .blob import Blob
 from .errors import QueryError
 from .find import LogRef, lock_beside
-from .index import SMALL, Entry, Index, Stamp, capped, is_settled, packing, prints
+from .index import SMALL, Index, packing
 from .lock import is_held
+from .manifest import Entry, Stamp, capped, is_settled, prints
 from .source import LogFile
 from .tables import MAX_NAMED, LineRejected, Loader, LogState, Reading
 

@@ -42,6 +42,12 @@ _MANY = 128
 
 _OBJECT = 16 << 20
 PARQUET = "(format parquet, compression zstd, use_tmp_file false)"
+_QUICK = (
+    "(format parquet, compression lz4_raw, dictionary_size_limit 1000, write_bloom_filter false,"
+    " use_tmp_file false)"
+)
+"""Of what is packed for this process alone: a quarter less work, and twice the size."""
+
 _COLUMNS = (
     "{'@log':'INTEGER','@seq':'BIGINT','@own':'JSON','@line':'JSON','seq':'BIGINT',"
     "'ts':'VARCHAR','level':'VARCHAR','job_id':'VARCHAR','type':'VARCHAR','step':'VARCHAR',"
@@ -356,7 +362,7 @@ class Loader:
         """Write rows to a Parquet file of their own; return how many there are."""
         blob = Blob()
         self.packed.append(blob)
-        taken = self._con.execute(f"copy ({rows}) to '{blob.path}' {PARQUET}").fetchone()
+        taken = self._con.execute(f"copy ({rows}) to '{blob.path}' {_QUICK}").fetchone()
         blob.seal()
         if len(self.packed) > _MANY:
             pieces, self.packed = self.packed, []

@@ -28,7 +28,7 @@ STATES = "select * from logs order by file"
 def keep_everything(monkeypatch):
     """Small logs are kept too, and stamps of files are trusted at once: tests change them."""
     monkeypatch.setattr("eventlog.stock.SMALL", 0)
-    monkeypatch.setattr("eventlog.index._SETTLED_NS", -(1 << 62))
+    monkeypatch.setattr("eventlog.manifest._SETTLED_NS", -(1 << 62))
 
 
 class World:

@@ -19,7 +19,7 @@ STAMP = b'"ts":"2025-10-22T10:00:00Z","type":"x"'
 @pytest.fixture(autouse=True)
 def keep_everything(monkeypatch):
     monkeypatch.setattr("eventlog.stock.SMALL", 0)
-    monkeypatch.setattr("eventlog.index._SETTLED_NS", -(1 << 62))
+    monkeypatch.setattr("eventlog.manifest._SETTLED_NS", -(1 << 62))
 
 
 @pytest.fixture
