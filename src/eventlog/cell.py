@@ -19,9 +19,9 @@ import msgspec
 
 from .errors import EventLogError, LogLocked, LogNotFound, QueryError
 from .find import LogRef
+from .found import LineRejected
 from .jail import Limits
 from .stock import Kept
-from .tables import LineRejected
 
 _PART = 1 << 20
 _SLACK = 384 << 20

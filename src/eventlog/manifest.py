@@ -7,8 +7,8 @@ import os
 
 import msgspec
 
+from .found import LineRejected, LogState
 from .lines import Source
-from .tables import LineRejected, LogState
 
 VERSION = 1
 

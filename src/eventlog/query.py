@@ -19,10 +19,10 @@ import msgspec
 from . import jail
 from .errors import QueryError
 from .find import LogRef, find_logs
+from .found import LineRejected, LogState
 from .jail import DEFAULT, Limits, Result
 from .showing import show
 from .stock import Kept, Stock
-from .tables import LineRejected, LogState
 
 View = tuple[str, str]
 """A view's name and its SQL."""

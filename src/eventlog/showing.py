@@ -2,6 +2,8 @@
 
 Its columns are always there; the hot fields come after them. With `own`, so does every field
 that the events have at their top or in `data`, with the type that all its values fit in.
+
+An archive of old jobs would come in here: as more segments, whose rows are of the same form.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ import msgspec
 from .blob import Blob
 from .errors import QueryError
 from .find import LogRef, lock_beside
+from .found import MAX_NAMED, LineRejected, LogState, Reading
 from .index import SMALL, Index, packing
 from .lock import is_held
 from .manifest import Entry, Stamp, capped, is_settled, prints
 from .source import LogFile
-from .tables import MAX_NAMED, LineRejected, Loader, LogState, Reading
+from .tables import Loader
 
 if TYPE_CHECKING:
     import duckdb

@@ -20,8 +20,8 @@ import msgspec
 
 from .cell import Answered, Ended, Failed, Frame, Locked, Part, Request
 from .errors import QueryError
+from .found import LineRejected
 from .jail import took_too_long
-from .tables import LineRejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
