@@ -1,4 +1,4 @@
-"""What an index says of itself: which logs, how far, and where their events are. Pure."""
+"""What an index says of itself: which logs, how far, and where their events are."""
 
 from __future__ import annotations
 

@@ -89,8 +89,9 @@ def test_the_process_has_no_environment(monkeypatch):
         environment = Path(f"/proc/{asked._process.pid}/environ")
         if not environment.exists():
             pytest.skip("needs /proc")
-        asked.ask(request("select 1"))
+        # Before it is asked it waits, so it is there.
         assert b"canary-1" not in environment.read_bytes()
+        asked.ask(request("select 1"))
 
 
 def test_a_process_that_was_killed_is_an_error_and_no_traceback():
