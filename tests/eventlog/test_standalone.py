@@ -18,7 +18,7 @@ TESTS = pathlib.Path(__file__).parent
 MODULES = sorted(FOLDER.rglob("*.py"))
 PURE = [
     "bulk", "codec", "decode", "dicts", "errors", "event", "export", "forms", "lines", "plain",
-    "projection", "recover", "sealer", "stamps", "upcast", "versions",
+    "projection", "recover", "sealer", "stamps", "tails", "upcast", "versions",
 ]  # fmt: skip
 EFFECTS = {
     "anyio", "asyncio", "duckdb", "fcntl", "glob", "httpx", "io", "os", "pathlib", "random",
