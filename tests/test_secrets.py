@@ -1,6 +1,7 @@
 """Keys reach the provider they belong to and nothing else: no file, no output, no process."""
 
 import base64
+import os
 from urllib.parse import quote
 
 import pytest
@@ -147,6 +148,31 @@ def test_what_steps_say_of_a_key_is_masked_everywhere(user):
     assert "bad key [OPENAI_API_KEY]" in done.err
     assert logs.count("[OPENAI_API_KEY]") >= 5
     assert leaks(user.home, done.out, done.err, logs) == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc to look at")
+def test_no_process_has_a_key_among_its_arguments(user):
+    user.write(
+        "mod.py",
+        """
+        import glob, os
+
+        def holders():
+            key = os.environ["OPENAI_API_KEY"].encode()
+            found = 0
+            for path in glob.glob("/proc/[0-9]*/cmdline"):
+                try:
+                    with open(path, "rb") as file:
+                        found += key in file.read()
+                except OSError:
+                    pass
+            return found
+        """,
+    )
+    spec = "project: p\nsteps:\n  s: {python: 'mod:holders', secrets: [OPENAI_API_KEY]}\n"
+    user.write("job.yaml", spec)
+    user.orch("run", "job.yaml")
+    assert events(user.job(), "step.succeeded")[0]["data"]["output"] == 0
 
 
 def test_a_changed_secret_runs_the_step_again_and_is_stored_as_a_hash_alone(user):
