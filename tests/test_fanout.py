@@ -147,3 +147,60 @@ def test_outputs_that_cannot_be_rendered_fail_the_job_and_a_resume_tries_them_ag
     again = user.orch("run", "job.yaml", "--resume", "--json")
     assert again.json["outputs"] == {"x": "1"}
     assert user.home.joinpath("ran").read_text() == "ran\n"
+
+
+NAMED = """
+    project: named
+    inputs: {list: {type: array, default: [a, b]}}
+    steps:
+      say: {for_each: "{{ inputs.list }}", cache: CACHE, run: echo $ORCH_ITEM}
+    outputs: {said: "{{ steps.say.output }}"}
+"""
+
+
+def said(done):
+    return [item["text"] for item in done.json["outputs"]["said"]]
+
+
+def test_a_command_that_reads_its_item_s_name_is_not_given_the_result_of_another_item(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", NAMED.replace("CACHE", "true"))
+    assert said(user.orch("run", "job.yaml", "--json")) == ["a", "b"]
+    other = user.orch("run", "job.yaml", "--json", "--set", 'list=["c", "b"]')
+    assert said(other) == ["c", "b"]
+    assert [hit["item"] for hit in events(user.jobs()[-1], "cache.hit")] == ["b"]
+
+
+def test_an_item_that_comes_does_not_take_over_the_result_of_one_that_went(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", NAMED.replace("CACHE", "false"))
+    user.orch("run", "job.yaml")
+    more = ("--resume", "--set", 'list=["c", "a"]')
+    assert said(user.orch("run", "job.yaml", "--json", *more)) == ["c", "a"]
+
+
+def test_a_whole_step_that_is_reused_is_told_without_a_model(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", NAMED.replace("CACHE", "true"))
+    user.orch("run", "job.yaml")
+    again = user.orch("run", "job.yaml")
+    assert "cache hit" in again.err
+    assert "/  cache hit" not in again.err
+
+
+def test_a_failed_item_has_failed_its_group_also_in_a_job_that_stops_at_it(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        """
+        project: undo
+        steps:
+          deploy: {for_each: [a, b], run: test $ORCH_ITEM != b}
+          status: {needs: deploy, if: 'steps.deploy.status == "failed"', run: echo undone}
+          failed: {needs: deploy, if: failed(), run: echo undone}
+        """,
+    )
+    user.orch("run", "job.yaml", code=1)
+    (job,) = user.jobs()
+    ended = {event["step"] for event in events(job, "step.succeeded") if "item" not in event}
+    assert ended == {"status", "failed"}

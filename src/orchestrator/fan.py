@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import events as ev
+from .errors import FailureKind
 from .instances import base_of, instance
 from .lanes import chosen, offer
 from .status import StepState, StepStatus
@@ -36,6 +37,18 @@ class Fan(msgspec.Struct, kw_only=True):
     handed: int = 0
     open: int = 0
     failed: int = 0
+
+
+def broken(fan: Fan) -> ev.StepFault | None:
+    """Return the failure of a group of which more items have failed than may."""
+    if fan.failed <= fan.max_failures:
+        return None
+    return ev.StepFault(
+        kind=FailureKind.ITEMS,
+        message=f"{fan.failed} of {len(fan.items)} items failed (max_failures is"
+        f" {fan.max_failures})",
+        hint="the items that succeeded are not run again by a resume",
+    )
 
 
 def anew(earlier: StepState | None) -> StepState:

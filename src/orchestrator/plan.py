@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from . import events as ev
-from .instances import base_of, item_of
+from .fan import broken
+from .instances import base_of
 from .lanes import within
 from .state import DONE, JobState, JobStatus, StepStatus, Success
 
@@ -95,14 +96,19 @@ def _dropped(state: JobState) -> tuple[str, ...]:
     return (*waiting, *state.ready, *chain.from_iterable(state.lanes.values()))
 
 
-def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped:
+def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped | ev.StepFailed:
     """Return the event of a step that is not run: what it needs has no result, or the job ended.
+
+    A group of which more items have failed than may has failed itself, though the job stopped.
 
     Args:
         state: of the job.
         name: of the step.
         stopped: why nothing more is begun; empty while it is.
     """
+    fan = state.fans.get(name)
+    if fan is not None and (fault := broken(fan)):
+        return ev.StepFailed(step=name, data=fault)
     skipped = ("", "")
     for need in state.graph.needs.get(name, ()):
         other = state.steps[need]
@@ -115,11 +121,6 @@ def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped:
             return ev.StepSkipped(step=name, data=data)
         if status is StepStatus.SKIPPED and not skipped[0]:
             skipped = (f"it needs {first}, which was skipped", first)
-    if name in state.fans:
-        item = next((f.step for f in state.failures if base_of(f.step) == name), "")
-        if item:
-            data = ev.Skip(reason=f"its item {item_of(item)} failed", because=item)
-            return ev.StepSkipped(step=name, data=data)
     reason, because = (stopped, "") if stopped else skipped
     return ev.StepSkipped(step=name, data=ev.Skip(reason=reason, because=because))
 

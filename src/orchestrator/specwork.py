@@ -20,6 +20,7 @@ from .blobs import BlobStore
 from .errors import FailureKind, StepError
 from .events import FileRef, FileWritten
 from .expand import items_of
+from .fan import broken
 from .filestore import FileStore
 from .folder import RunFolder
 from .graph import Graph
@@ -104,6 +105,8 @@ class SpecWork:
         parts = prepared.parts
         if self._spec.env and step.kind != "llm":
             parts = {**parts, "spec_env": self._spec.env}
+        if step.kind in PROCESSES and step.each:  # it can read ORCH_ITEM
+            parts = {**parts, "item": item_of(name)}
         if step.kind in PROCESSES and (step.secrets or self._spec.secrets):
             parts = {**parts, "secrets": self._secrets.parts_of(step)}
         return msgspec.structs.replace(prepared, parts=parts, passed=passed)
@@ -121,13 +124,8 @@ class SpecWork:
     def gather(self, name: str, state: JobState) -> Result:
         """Return the outputs of a group's instances, in the order of its list."""
         fan = state.fans[name]
-        if fan.failed > fan.max_failures:
-            raise StepError(
-                f"{fan.failed} of {len(fan.items)} items failed (max_failures is"
-                f" {fan.max_failures})",
-                kind=FailureKind.ITEMS,
-                hint="the items that succeeded are not run again by a resume",
-            )
+        if fault := broken(fan):
+            raise StepError(fault.message, kind=FailureKind.ITEMS, hint=fault.hint)
         members = (state.steps[instance(name, item)].success for item in fan.items)
         return Result(output=[self.output(member) if member else None for member in members])
 

@@ -104,7 +104,8 @@ def drop(state, policy):
     while drops := decide(state, 0.0, policy).drops:
         for name in drops:
             event = not_run_event(state, name, why_stopped(state, policy))
-            reasons[name] = event.data.reason
+            data = event.data
+            reasons[name] = data.message if isinstance(data, ev.StepFault) else data.reason
             then(state, event)
     return reasons
 

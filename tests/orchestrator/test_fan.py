@@ -155,12 +155,12 @@ def test_failures_that_the_group_bears_do_not_stop_the_job():
     assert decide(state, 0.0, FOUR).verdict is JobStatus.FAILED
 
 
-def test_what_is_not_run_says_which_item_failed():
+def test_a_group_that_is_not_gathered_has_failed_if_its_items_have():
     state = begun(opened("a", "b"), started("each[a]"), failed("each[a]"))
     assert drop(state, FOUR) == {
-        "each": "its item a failed",
+        "each": "1 of 2 items failed (max_failures is 0)",
         "each[b]": "the job stopped when each[a] failed",
-        "after": "it needs each[a], which failed",
+        "after": "it needs each, which failed",
     }
 
 

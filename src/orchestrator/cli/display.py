@@ -36,7 +36,7 @@ class Plain:
         match record.event:
             case ev.CacheHit(step=step, data=hit):
                 self._how.setdefault(step, []).extend(
-                    (_model(hit.provider, hit.model), "cache hit")
+                    filter(None, (_model(hit.provider, hit.model), "cache hit"))
                 )
             case ev.CacheMiss(step=step, data=miss):
                 self._how.setdefault(step, []).append(f"cache miss ({miss.reason})")
@@ -115,6 +115,8 @@ def _members(event: Event) -> dict[str, object]:
 
 
 def _model(provider: str, model: str) -> str:
+    if not provider:  # a step that was reused as a whole
+        return ""
     return model if model.startswith(f"{provider}/") else f"{provider}/{model}"
 
 
