@@ -277,6 +277,15 @@ def test_a_stream_without_an_answer_is_a_failure(server, body, kind):
     assert failure(server, "openai").kind is kind
 
 
+def test_a_key_that_a_stream_s_error_quotes_is_not_told(server):
+    key = server.environ()["OPENAI_API_KEY"]
+    error = {"error": {"message": f"bad key {key}", "code": "server_error"}}
+    server.fail(status=200, body=chunks(delta("a"), error), headers=SSE)
+    told = failure(server, "openai")
+    assert "bad key [key]" in told.message
+    assert key not in told.render() + repr(told.__context__) + repr(told.__cause__)
+
+
 def test_after_a_broken_stream_the_same_provider_answers(server):
     provider = connect("openai", environ=server.environ())
     request = Request(model="test-model", messages=(Message("user", "x"),))
