@@ -23,6 +23,7 @@ PURE = {
             "instances",
             "lanes",
             "money",
+            "payloads",
             "readiness",
             "recovery",
             "suggest",
