@@ -71,9 +71,38 @@ def test_a_rejection_fails_the_job_and_the_next_leg_asks_again(tmp_path):
     user.orch("approve", "latest", "--reject", "--note", "too long")
     shown = user.orch("show", "latest", "--json").json
     assert shown["failures"][0]["message"] == f"rejected by {ME}: too long"
+    assert f"rejected by {ME}: too long" in user.orch("resume", "latest", code=1).err
     user.orch("resume", "latest", code=75)
     user.orch("approve", "latest")
     assert user.orch("resume", "latest").code == 0
+
+
+CROWD = """
+    project: crowd
+    steps:
+      each: {for_each: [a, b], approve: {message: "{{ item }}?"}}
+      undo: {needs: each, if: failed(), run: echo undone}
+      end: {finally: true, run: echo end}
+"""
+
+
+def test_a_rejection_is_seen_by_what_looks_at_failures_and_by_what_is_final(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", CROWD)
+    asked = user.orch("run", "job.yaml", code=75)
+    assert f"next: orch approve {user.job().name} 'each[a]'" in asked.err
+    user.orch("approve", "latest", "each[a]", "--reject")
+    planned = user.orch("plan", "job.yaml", "--resume", "--json").json["steps"]
+    assert {row["step"]: row["action"] for row in planned}["each[a]"] == "fails"
+    user.orch("resume", "latest", code=1)
+    assert [e["step"] for e in events(user.job(), "step.started")] == ["undo", "end"]
+    user.orch("resume", "latest", code=75)
+    for step in ("each[a]", "each[b]"):
+        user.orch("approve", "latest", step)
+    user.orch("resume", "latest")
+    asked = "select item, status, message, skipped from steps where item is not null"
+    rows = user.orch("events", "query", asked, "--json").json["rows"]
+    assert [(row["status"], row["message"]) for row in rows] == [("succeeded", None)] * 2
 
 
 def test_an_approval_lapses_when_what_was_shown_has_changed(tmp_path):

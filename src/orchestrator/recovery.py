@@ -7,6 +7,7 @@ is not tried for ever. Pure.
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal
 
 import msgspec
@@ -68,8 +69,9 @@ def recover(
             f"attempt {step.cut} was cut off and may have done its work, which must not happen"
             " twice (effects: once)"
         )
+        shown = f"orch show {job_id} {shlex.quote(name)}"
         look = f"find out, then say what to do: {answers} rerun, skip or fail"
-        return _failed(name, step, text, f"{look}; orch show {job_id} {name} --json has its key")
+        return _failed(name, step, text, f"{look}; {shown} --json has its key")
     if step.crashes > rule.max_recoveries and said != "rerun":
         times = "once" if step.crashes == 1 else f"{step.crashes} times in a row"
         text = f"its process has ended {times} while it ran; it is not tried again by itself"

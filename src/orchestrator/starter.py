@@ -18,7 +18,7 @@ from .journal import Journal
 from .keys import encode_output, part_hashes, step_key
 from .plan import not_run, reusable
 from .recovery import in_doubt, recover
-from .state import DONE, JobState, StepState, StepStatus
+from .state import DONE, JobState, StepState, StepStatus, rejection
 from .steps.base import Emit, Prepared, Result
 from .work import SpecParts, Work
 
@@ -182,7 +182,15 @@ class Starter:
         return True
 
     def _ask_person(self, name: str, key: str, prepared: Prepared) -> None:
-        """Stage that the step waits for a person, and what the person is shown."""
+        """Stage that the step waits for a person, and what the person is shown.
+
+        If somebody has said no since the last leg ended, the step fails: the job has to come to
+        its end, with what is final, before it asks again.
+        """
+        said = self._journal.state.refused.get(name)
+        if said is not None and said.key == key:
+            self._journal.stage(ev.StepFailed(step=name, data=rejection(said)))
+            return
         message = prepared.asks
         needs = self._journal.state.graph.needs[base_of(name)]
         shown = Shown(

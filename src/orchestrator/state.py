@@ -71,6 +71,7 @@ class JobState(msgspec.Struct, kw_only=True):
         ended_because: why the leg ended early, if it did.
         failures: of this leg.
         tolerated: failures of this leg that are not the job's.
+        refused: rejections that no leg has failed by yet, by step.
         spending: what a budget is held against, over all legs.
         requests: ids of the requests from inbox/ that were recorded.
     """
@@ -110,6 +111,7 @@ class JobState(msgspec.Struct, kw_only=True):
     outputs: Any = None
     tolerated: list[ev.Failure] = msgspec.field(default_factory=list)
     totals: Totals = msgspec.field(default_factory=Totals)
+    refused: dict[str, Decision] = msgspec.field(default_factory=dict)
     spending: Spending = msgspec.field(default_factory=Spending)
     requests: set[str] = msgspec.field(default_factory=set)
     recovered: int = 0
@@ -307,6 +309,8 @@ def _end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
     # Old logs tell no durations: then the stamps do.
     state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
     state.running.clear()
+    if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
+        state.refused = {}
     if data.request:
         state.requests.add(data.request)
     state.outputs = data.outputs
@@ -455,9 +459,18 @@ def _step_approved(state: JobState, name: str, data: Decision, seq: int) -> None
 
 def _step_rejected(state: JobState, name: str, data: Decision, ts: str) -> None:
     state.requests.add(data.request)
-    said = f"rejected by {data.by}: {data.note}" if data.note else f"rejected by {data.by}"
-    fault = ev.StepFault(kind=FailureKind.REJECTED, message=said, hint="resuming asks again")
-    _step_failed(state, name, fault, ts)
+    state.refused[name] = data
+    _step_failed(state, name, rejection(data), ts)
+
+
+def rejection(said: Decision) -> ev.StepFault:
+    """Return the failure of a step that somebody has rejected."""
+    by = f"rejected by {said.by}"
+    return ev.StepFault(
+        kind=FailureKind.REJECTED,
+        message=f"{by}: {said.note}" if said.note else by,
+        hint="resuming asks again",
+    )
 
 
 def _step_set(state: JobState, name: str, data: HandMade, seq: int) -> None:

@@ -166,7 +166,7 @@ def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> 
         out.data(f"waiting: step {name} asks:")
         out.data(visible(message_of(folder, state, name), keep=TEXT))
     if document["status"] == "waiting":
-        out.talk(f"next: orch approve {last} {next(iter(state.asking))}, or --reject")
+        out.talk(f"next: orch approve {last} {shlex.quote(next(iter(state.asking)))}, or --reject")
     elif document["status"] in ("failed", "cancelled", "interrupted"):
         out.talk(f"go on: orch resume {last}")
     elif document["steps"]:

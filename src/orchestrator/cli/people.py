@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -91,7 +92,9 @@ def set_output(
         raise UsageError(f"job {folder.job_id} has no step {step!r}", hint=f"its steps: {known}")
     kind = state.steps[step].kind
     if kind == "approve":
-        raise UsageError(f"step {step} asks a person", hint=f"orch approve {folder.job_id} {step}")
+        raise UsageError(
+            f"step {step} asks a person", hint=f"orch approve {folder.job_id} {shlex.quote(step)}"
+        )
     output = _output(file, kind)
     request = new_request(kind="set", step=step, note=reason, output=output)
     bring(jobs, folder, request, out.talk)

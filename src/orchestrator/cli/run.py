@@ -267,4 +267,4 @@ def _who_is_waited_for(result: JobResult, elsewhere: str) -> None:
         out.talk(f"step {name} asks:")
         out.talk(visible(message_of(folder, result.state, name), keep=TEXT))
     name = next(iter(result.state.asking))
-    out.talk(f"next: orch approve {result.job_id} {name}{elsewhere}, or with --reject")
+    out.talk(f"next: orch approve {result.job_id} {shlex.quote(name)}{elsewhere}, or with --reject")

@@ -38,8 +38,8 @@ select
     duration_s,
     started_at,
     finished_at,
-    skipped,
-    message,
+    if(last = 'step.skipped', skipped, null) as skipped,
+    if(last in ('step.failed', 'step.retrying', 'step.interrupted'), message, null) as message,
     told.file
 from told
 left join tried
