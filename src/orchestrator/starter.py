@@ -16,9 +16,10 @@ from .errors import OrchestratorError
 from .instances import base_of, instance
 from .journal import Journal
 from .keys import encode_output, part_hashes, step_key
+from .moves import rejection
 from .plan import not_run, reusable
 from .recovery import in_doubt, recover
-from .state import DONE, JobState, StepState, StepStatus, rejection
+from .state import DONE, JobState, StepState, StepStatus
 from .steps.base import Emit, Prepared, Result
 from .work import SpecParts, Work
 

@@ -22,7 +22,9 @@ PURE = {
             "fan",
             "instances",
             "lanes",
+            "leg",
             "money",
+            "moves",
             "payloads",
             "readiness",
             "recovery",
@@ -123,7 +125,9 @@ def test_what_is_no_dependency_is_imported_nowhere(name):
     assert users_of(name) == []
 
 
-@pytest.mark.parametrize("core", ["state", "plan", "runner", "attempt", "journal", "work"])
+@pytest.mark.parametrize(
+    "core", ["state", "leg", "moves", "plan", "runner", "attempt", "journal", "work"]
+)
 def test_the_core_knows_no_step_kind_provider_or_command(core):
     found = imports(SRC / "orchestrator" / f"{core}.py")
     forbidden = ("orchestrator.providers", "orchestrator.cli", "orchestrator.dag")

@@ -1,0 +1,106 @@
+"""How a leg begins and ends in the state: what it keeps of earlier legs, what starts anew. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from . import events as ev
+from .fan import anew
+from .graph import Graph
+from .instances import base_of
+from .older import OLDER, as_now
+from .readiness import first_ready
+from .status import DONE, JobStatus, StepState, Success
+
+if TYPE_CHECKING:
+    from .state import JobState
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Return the seconds from one stamp to another; 0.0 if either can't be read."""
+    try:
+        passed = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    except (ValueError, TypeError):
+        return 0.0
+    return max(passed.total_seconds(), 0.0)
+
+
+def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
+    """Begin a leg: its graph, with every step open and earlier successes as what may be reused."""
+    assert not isinstance(data.steps, ev.BlobRef), "the reader resolves blobs before the fold"
+    before: dict[str, StepState] = {}
+    state.totals.legs_s += state.open_leg_s
+    for name in list(state.spending.open):
+        state.spending.lost(name)
+    if fresh:
+        state.past, state.published, state.files, state.cut_off = {}, {}, {}, {}
+    else:
+        state.cut_off.update((name, state.steps[name].attempt) for name in state.running)
+        before = {**state.former, **state.steps}
+        for name, step in state.steps.items():
+            if step.success is not None and step.status in DONE:
+                state.past[name] = step.success
+    if fresh or not state.started_at:
+        state.started_at = ts
+    state.status, state.started, state.leg_started_at = JobStatus.OPEN, data, ts
+    state.finished_at, state.ended_because, state.legs = "", "", state.legs + 1
+    state.graph = graph = Graph(data.steps)
+    state.steps, state.retries, state.failures, state.tolerated = {}, [], [], []
+    state.ready, state.regardless, state.running = OrderedDict(), OrderedDict(), {}
+    state.asking, state.fans, state.once = {}, {}, {}
+    state.open_steps = len(graph.ids)
+    state.lanes = {kind: OrderedDict() for kind in data.limits}
+    state.held, state.begun = len(graph.last) or -1, False
+    for name in graph.ids:
+        step = state.steps[name] = anew(before.pop(name, None))
+        step.kind, step.unmet = graph.steps[name].kind, len(graph.needs[name])
+    first_ready(state)
+    state.former = before
+    state.gone = {}
+    for name, success in state.past.items():
+        if success.by == OLDER and name in graph.steps:
+            state.past[name] = as_now(success, graph.steps[name].kind)
+        _offer(state, name, success)
+
+
+def _offer(state: JobState, name: str, success: Success) -> None:
+    """Let an earlier success be taken over by a step of another name, if its own is gone."""
+    if name in state.steps or not success.key:
+        return
+    group = state.graph.steps.get(base_of(name)) if "[" in name else None
+    if group is not None and group.each:
+        state.once.setdefault(group.id, []).append(name)
+    else:
+        state.gone.setdefault(success.key, []).append(name)
+
+
+def adopted(state: JobState, name: str, data: ev.Adopted, seq: int) -> None:
+    """Take over a success of the job that this one was forked from."""
+    state.past[name] = success = Success(
+        step=name,
+        seq=seq,
+        key=data.key,
+        output=data.output,
+        output_sha256=data.output_sha256,
+        files=data.files,
+        duration_s=data.duration_s,
+        by=data.by,
+    )
+    _offer(state, name, success)
+
+
+def end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
+    """End a leg; what it left undone stays as it is."""
+    state.status, state.finished_at, state.ended_because = status, ts, data.reason
+    # Old logs tell no durations: then the stamps do.
+    state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
+    state.running.clear()
+    if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
+        state.refused = {}
+    if data.request:
+        state.requests.add(data.request)
+    state.outputs = data.outputs
+    if data.failures and not state.failures:  # a log without `step.failed`, or the outputs'
+        state.failures = list(data.failures)
