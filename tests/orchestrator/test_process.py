@@ -10,7 +10,7 @@ import anyio
 import pytest
 from stepworld import PATIENCE_S, alive, pids_in, settled
 
-from orchestrator.steps import process, steplog
+from orchestrator.steps import ending, process, steplog
 from orchestrator.steps.guardian import Guardian
 from orchestrator.steps.process import RESULT_FD, Command, run_command
 
@@ -144,7 +144,7 @@ def test_a_log_that_fails_while_the_command_runs_ends_it(log, tmp_path, monkeypa
 
 
 def test_a_process_that_left_the_group_is_not_waited_for_long(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "DRAIN_S", 0.05)
+    monkeypatch.setattr(ending, "DRAIN_S", 0.05)
     pids = tmp_path / "pids"
     script = textwrap.dedent(f"""
         import os, time
@@ -192,7 +192,7 @@ def test_cancelling_kills_the_whole_tree(log, tmp_path):
     pids = pids_in(tmp_path / "pids")
     assert len(pids) == 4
     assert [pid for pid in pids if alive(pid)] == []
-    assert took < process.GRACE_S + process.DRAIN_S + process.GONE_S + 2
+    assert took < ending.GRACE_S + ending.DRAIN_S + ending.GONE_S + 2
 
 
 def test_a_child_may_clean_up_on_sigterm(log, tmp_path):
@@ -209,7 +209,7 @@ def test_the_others_of_the_group_may_clean_up_too(log, tmp_path):
 
 
 def test_a_child_that_ignores_sigterm_is_killed(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "GRACE_S", 0.1)
+    monkeypatch.setattr(ending, "GRACE_S", 0.1)
     stop_when_ready(
         log, tmp_path, "trap '' TERM; sleep 1000 & echo $$ $! > pids; echo > ready; wait; wait"
     )
@@ -217,7 +217,7 @@ def test_a_child_that_ignores_sigterm_is_killed(log, tmp_path, monkeypatch):
 
 
 def test_a_stopped_child_is_killed_too(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "GRACE_S", 0.1)
+    monkeypatch.setattr(ending, "GRACE_S", 0.1)
     stop_when_ready(log, tmp_path, "echo $$ > pids; echo > ready; kill -STOP $$")
     assert not alive(pids_in(tmp_path / "pids")[0])
 

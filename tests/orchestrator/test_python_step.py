@@ -10,7 +10,7 @@ import pytest
 from stepworld import World, alive, pids_in
 
 from orchestrator.errors import FailureKind, StepError
-from orchestrator.steps import process
+from orchestrator.steps import ending, process
 from orchestrator.steps import python as python_step
 from orchestrator.steps._child import fault_of
 from orchestrator.steps.python import PythonStep
@@ -358,7 +358,7 @@ def test_a_module_written_a_moment_ago_is_seen(world):
 
 
 def test_a_busy_loop_is_killed_with_all_it_started(world, monkeypatch):
-    monkeypatch.setattr(process, "GRACE_S", 0.2)
+    monkeypatch.setattr(ending, "GRACE_S", 0.2)
     write(
         world,
         """

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import selectors
-import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -26,6 +22,7 @@ import anyio
 
 from ..masking import NOTHING, Masker
 from .base import LOG_BYTES, OUTPUT_BYTES
+from .ending import End, bury, exit_watch
 from .guardian import GUARDIAN, MARK
 from .steplog import StepLog
 from .strays import end_strays
@@ -36,16 +33,6 @@ TAIL_BYTES = 8 << 10
 """Of the end of stderr, kept for the error's text."""
 RESULT_BYTES = 64 << 20
 """On the descriptor on which a child hands over its result."""
-GRACE_S = 1.0
-"""Between SIGTERM and SIGKILL."""
-DRAIN_S = 1.0
-"""Waited for the end of the output when every process of the group is dead."""
-REAP_S = 10.0
-"""Waited for a killed child to be gone."""
-GONE_S = 1.0
-"""Waited for the others of a killed group to be gone."""
-_LOOK_S = 0.002
-_POLL_S = 0.05
 _READ_BYTES = 1 << 16
 
 # Waits for one line before it becomes the command: by then the guardian knows the group.
@@ -106,7 +93,7 @@ class Outcome:
 
 
 async def run_command(command: Command) -> Outcome:
-    """Run a child to its end, or end it when cancelled (within about `GRACE_S + DRAIN_S`).
+    """Run a child to its end, or end it when cancelled (see `ending` for how long that takes).
 
     Raises:
         OSError: if it can't be started, or its log not written.
@@ -212,7 +199,7 @@ class _Child:
                 if self._stopping.is_set():  # what came between the kill and now
                     lasted_s = time.monotonic() - begun
                     end_strays(self._mark, child=process.pid, lasted_s=lasted_s)
-                self._exit_code = _bury(process)
+                self._exit_code = bury(process)
                 GUARDIAN.release(process.pid)
 
     def _start(self, stack: contextlib.ExitStack) -> tuple[subprocess.Popen[bytes], int | None]:
@@ -253,8 +240,8 @@ class _Child:
         said = dict(sinks)
         if result_r is not None:
             sinks[result_r] = self._result
-        end = _End(process.pid, self._mark)
-        with selectors.DefaultSelector() as selector, _exit_watch(process.pid) as exit_fd:
+        end = End(process.pid, self._mark)
+        with selectors.DefaultSelector() as selector, exit_watch(process.pid) as exit_fd:
             for fd in (*sinks, self._wake_r, *exit_fd):
                 selector.register(fd, selectors.EVENT_READ)
             feed = _Feed(process.stdin, b"go\n" + self._command.stdin, selector)
@@ -284,51 +271,6 @@ class _Child:
                 log.note("a process that left the step's group still holds its output open")
 
 
-class _End:
-    """How far the child's end has come: told to stop, exited, killed, drained."""
-
-    def __init__(self, pid: int, mark: str) -> None:
-        self._pid = pid
-        self._mark = mark
-        self._begun = time.monotonic()
-        self._kill_at: float | None = None
-        self._leave_at: float | None = None
-        self._exited = False
-
-    def reached(self, *, stopping: bool, quiet: bool) -> bool:
-        """Do what is due and return whether there is nothing left to wait for.
-
-        Args:
-            stopping: whether the child was told to end, or is to be.
-            quiet: whether all its pipes are closed, so that (nearly) nobody is left.
-        """
-        now = time.monotonic()
-        self._exited = self._exited or _has_exited(self._pid)
-        if stopping and self._kill_at is None:
-            _kill_group(self._pid, signal.SIGTERM)
-            self._kill_at = now + GRACE_S
-        if self._leave_at is None:
-            overdue = self._kill_at is not None and now >= self._kill_at
-            # A child that ended by itself leaves nobody behind; one that was told to end
-            # may leave others that are still about to.
-            if overdue or (self._exited and (quiet or not stopping)):
-                _kill_group(self._pid, signal.SIGKILL)
-                if stopping:
-                    end_strays(self._mark, child=self._pid, lasted_s=now - self._begun)
-                self._leave_at = now + DRAIN_S
-        if self._leave_at is None:
-            return False
-        return (self._exited and quiet) or now >= self._leave_at
-
-    def wait_s(self, *, watched: bool) -> float | None:
-        """Return how long to listen before looking again; None for until something happens."""
-        until = self._leave_at if self._leave_at is not None else self._kill_at
-        left = None if until is None else max(0.0, until - time.monotonic())
-        if watched or self._exited:
-            return left
-        return _POLL_S if left is None else min(left, _POLL_S)
-
-
 class _Feed:
     """What is still to be written to the child's standard input."""
 
@@ -352,67 +294,3 @@ class _Feed:
             self._selector.unregister(self.fd)
             self._stdin.close()
             self.fd = -1
-
-
-@contextlib.contextmanager
-def _exit_watch(pid: int) -> Iterator[tuple[int, ...]]:
-    """Give a descriptor that becomes readable when a child exits, where the system has one."""
-    try:
-        fd = os.pidfd_open(pid) if sys.platform == "linux" else -1
-    except OSError:
-        fd = -1
-    if fd < 0:
-        yield ()
-        return
-    try:
-        yield (fd,)
-    finally:
-        os.close(fd)
-
-
-def _has_exited(pid: int) -> bool:
-    """Return whether a child has exited, without reaping it: its number stays taken."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
-
-
-def _kill_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-def _bury(process: subprocess.Popen[bytes]) -> int:
-    """Kill what is left of a child's group, reap the child, return its exit code."""
-    _kill_group(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
-    try:
-        code = process.wait(timeout=REAP_S)
-    except subprocess.TimeoutExpired as error:
-        raise OSError(errno.ETIMEDOUT, f"process {process.pid} does not die") from error
-    # Others of the group have been killed too, but may need a moment.
-    give_up_at = time.monotonic() + GONE_S
-    while _group_lives(process.pid) and time.monotonic() < give_up_at:
-        time.sleep(_LOOK_S)
-    return code
-
-
-def _group_lives(group: int) -> bool:
-    """Return whether a process of the group is more than a zombie (that nobody may reap)."""
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    if sys.platform != "linux":
-        return True
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as file:
-                state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
-        except OSError:
-            continue  # gone meanwhile
-        if int(its_group) == group and state not in (b"Z", b"X"):
-            return True
-    return False
