@@ -254,7 +254,7 @@ def test_a_server_that_is_not_there_ends_with_3(user):
     user.write("job.yaml", "{project: p, provider: ollama, model: m, task_description: Count}\n")
     done = user.orch("run", "job.yaml", code=PROVIDER)
     assert done.out == f"Job: {user.job().name}, Status: failed\n"
-    assert "error: step architect failed (network)" in done.err
+    assert "error: step architect failed (network, attempt 3): " in done.err
     assert "hint: start it with `ollama serve`" in done.err
 
 

@@ -243,7 +243,8 @@ def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
     for failure in result.state.failures:
         first, *others = visible(failure.message, keep="\n").split("\n")
         who = f"step {failure.step}" if failure.step else "the job's outputs"
-        out.talk(f"error: {who} failed ({failure.kind}): {first}")
+        which = f", attempt {failure.attempt}" if failure.attempt > 1 else ""
+        out.talk(f"error: {who} failed ({failure.kind}{which}): {first}")
         for line in others:
             out.talk(f"  | {line}")
         if failure.hint:
