@@ -21,6 +21,16 @@ SPEC = """
       two: {needs: [one], llm: {prompt: "Say two."}}
       free: {llm: {provider: offline, model: echo, prompt: "Say three."}}
 """
+STRUCTURED = """
+    project: rates
+    provider: openai
+    model: small
+    steps:
+      rate:
+        llm:
+          prompt: Rate this
+          output: {type: object, properties: {n: {type: integer}}, required: [n]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +151,23 @@ def test_an_answer_whose_record_was_cut_off_is_adopted_and_paid_once(user, serve
     cost = user.orch("cost", "latest", "--json").json["rows"][0]
     assert (cost["step"], cost["calls"], cost["hits"]) == ("one", 1, 0)
     assert spent["tokens_in"] >= again["tokens_in"]
+
+
+def test_a_mended_answer_whose_record_was_cut_off_is_adopted_too(user, server):
+    user.write("job.yaml", STRUCTURED)
+    unfit = {"role": "assistant", "content": "no number"}
+    usage = {"prompt_tokens": 50, "completion_tokens": 5}
+    body = {"choices": [{"message": unfit, "finish_reason": "stop"}], "usage": usage}
+    server.fail(status=200, body=body)
+    user.orch("run", "job.yaml")
+    job = user.job()
+    spent = user.orch("cost", "latest", "--json").json["total"]
+    assert spent["calls"] == 2
+    lines = (job / "events.jsonl").read_bytes().split(b"\n")
+    cut = [i for i, line in enumerate(lines) if b'"llm.response","step":"rate"' in line][1]
+    (job / "events.jsonl").write_bytes(b"\n".join(lines[:cut]) + b"\n")
+    user.orch("run", "job.yaml", "--resume")
+    assert len(server.calls()) == 2
+    assert events(job, "llm.response", "rate")[1]["data"]["adopted"] is True
+    assert events(job, "cache.hit", "rate") == []
+    assert user.orch("cost", "latest", "--json").json["total"] == spent

@@ -203,7 +203,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `waited_s` passed before it, in no way its work, for want of what `waited_for` names:
     `concurrency`, `rate`, `breaker` or `retry_after`. `mends` tells what was wrong with the answer
-    before, where this call asks for a better one.
+    before, where this call asks for a better one; that is kept under `kept_as`, the key of the
+    first call.
     """
 
     provider: str = ""
@@ -215,6 +216,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waited_s: float | None = None
     waited_for: str = ""
     mends: str = ""
+    kept_as: str = ""
     reserved_tokens: int | None = None
     """With `reserved_usd`: what a budget keeps for it, which it may take at most."""
     reserved_usd: str | None = None

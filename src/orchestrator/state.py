@@ -62,7 +62,8 @@ class JobState(msgspec.Struct, kw_only=True):
         fans: the groups of this leg that were expanded, by name.
         once: instances in `past`, by the name of their group, until that is expanded.
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
-        unanswered: by step, the cache's key of a call whose end is not recorded.
+        unanswered: by step, the key under which the cache keeps the answer to a call whose end is
+            not recorded.
         published: which step wrote which path below outputs/.
         ended_because: why the leg ended early, if it did.
         failures: of this leg.
@@ -214,7 +215,7 @@ def _called(state: JobState, event: ev.LLMRequest | ev.LLMResponse) -> None:
     """Take in the begin or the end of a call."""
     if isinstance(event, ev.LLMRequest):
         state.spending.asked(event.step, event.data)
-        state.unanswered[event.step] = event.data.cache_key
+        state.unanswered[event.step] = event.data.kept_as or event.data.cache_key
     else:
         state.spending.answered(event.step, event.data)
         state.unanswered.pop(event.step, None)

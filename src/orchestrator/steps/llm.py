@@ -317,6 +317,7 @@ class LLMStep:
             waited_s=round(passage.waited_s, 6) or None,
             waited_for=passage.waited_for,
             mends=params.problem,
+            kept_as=params.mends.call.key if params.mends else "",
             simulated=provider.simulated,
         )
         told = [] if miss is None else [miss]
