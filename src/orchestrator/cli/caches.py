@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..jobs import Jobs
 from ..usercache import UserCache, user_folder
 from . import out
-from .app import AsJson, Format, JobRef, ListFormat, Output, RunsDir
+from .base import AsJson, Format, JobRef, ListFormat, Output, RunsDir
 
 DAY_S = 86_400
 _SHOWN = 12

@@ -7,17 +7,29 @@ from typing import Annotated
 
 import typer
 
-from .app import PASS_ON, AsJson, Format, ListFormat, Output, RunsDir, app
+from .base import (
+    PASS_ON,
+    AsJson,
+    Format,
+    Inputs,
+    JobFile,
+    ListFormat,
+    Model,
+    Output,
+    Provider,
+    RunsDir,
+    app,
+)
 
 
 @app.command()
 def prompt(
-    spec: Annotated[str, typer.Argument(help="The job file; - reads it from stdin.")],
+    spec: JobFile,
     step: Annotated[str, typer.Argument(help="A step that asks a model.")],
     job: Annotated[str, typer.Option(help="Take what the prompt refers to from this job.")] = "",
-    provider: Annotated[str, typer.Option(help="In place of the spec's provider.")] = "",
-    model: Annotated[str, typer.Option(help="In place of the spec's model.")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="An input: name=value.")] = None,
+    provider: Provider = "",
+    model: Model = "",
+    set_: Inputs = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
