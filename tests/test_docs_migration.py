@@ -82,7 +82,7 @@ def user(tmp_path):
 def normal(text):
     """Return the lines without times, sorted: the terminal mixes stdout and stderr."""
     text = re.sub(r"\d+\.\d+ s\b", "T s", text)
-    text = re.sub(r"(?m)( +|,)\d+\.\d{1,3}$", r"\1T", text)
+    text = re.sub(r"(?m)( +|,)\d+(\.\d{1,3})?$", r"\1T", text)
     return sorted(re.sub(r" +T$", " T", line) for line in text.splitlines())
 
 
