@@ -373,23 +373,24 @@ def kinds_of(
     from . import plugins
     from .providers.gate import Gates
     from .steps.approve import ApproveStep
+    from .steps.calling import Caller
     from .steps.llm import LLMStep
     from .steps.python import PythonStep
     from .steps.shell import ShellStep
 
+    caller = Caller(
+        cache,
+        blobs.put if spec.record == "full" else ref_of,
+        spec.project,
+        prices=price_table,
+        masker=masker,
+        discreet=spec.record == "hashes",
+        gates=Gates(spec.limits.providers, options.warn),
+        purse=purse,
+        report=options.progress,
+    )
     return {
-        "llm": LLMStep(
-            providers.connect,
-            cache,
-            blobs.put if spec.record == "full" else ref_of,
-            spec.project,
-            prices=price_table,
-            masker=masker,
-            discreet=spec.record == "hashes",
-            gates=Gates(spec.limits.providers, options.warn),
-            purse=purse,
-            report=options.progress,
-        ),
+        "llm": LLMStep(providers.connect, cache, caller),
         "python": PythonStep(),
         "run": ShellStep(),
         "approve": ApproveStep(),

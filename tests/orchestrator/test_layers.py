@@ -132,7 +132,9 @@ def test_the_core_knows_no_step_kind_provider_or_command(core):
     found = imports(SRC / "orchestrator" / f"{core}.py")
     forbidden = ("orchestrator.providers", "orchestrator.cli", "orchestrator.dag")
     assert not [name for name in found if name.startswith(forbidden)]
-    kinds = {f"orchestrator.steps.{kind}" for kind in ("llm", "python", "shell", "approve")}
+    kinds = {
+        f"orchestrator.steps.{kind}" for kind in ("llm", "calling", "python", "shell", "approve")
+    }
     assert not found & kinds
 
 
