@@ -60,18 +60,10 @@ def run(
 
     Example: orch run examples/tiny_spec.yaml
     """
-    from ..errors import UsageError
     from ..preflight import read_spec
     from . import run as command
 
-    if bool(spec) == bool(spec_option):
-        raise UsageError(
-            "name the job file once: orch run SPEC, or orch run --spec SPEC"
-            if spec
-            else "which job file?",
-            hint="" if spec else "orch run SPEC; orch init demo writes one to start with",
-        )
-    path = spec or spec_option
+    path = _named_once(spec, spec_option)
     inputs = command.settings(set_ or [])
     checked = read_spec(path, provider or None)
     again = command.again(path, runs_dir, provider, model, set_ or [])
@@ -103,6 +95,20 @@ def run(
         prices=prices,
     )
     raise typer.Exit(code)
+
+
+def _named_once(spec: str, spec_option: str) -> str:
+    """Return the job file that was named, as an argument or by --spec."""
+    from ..errors import UsageError
+
+    if bool(spec) == bool(spec_option):
+        raise UsageError(
+            "name the job file once: orch run SPEC, or orch run --spec SPEC"
+            if spec
+            else "which job file?",
+            hint="" if spec else "orch run SPEC; orch init demo writes one to start with",
+        )
+    return spec or spec_option
 
 
 @app.command()
