@@ -8,8 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -29,8 +28,10 @@ from .keys import encode_output, step_key
 from .outputs import Outputs
 from .publish import publish_folder
 from .recovery import Recovery
+from .references import passed, references
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .secrecy import Secrets, masked
+from .sights import Sights, job_seen
 from .spec.model import Spec, Step
 from .state import DONE, SETTLED, JobState, Success
 from .stepcache import StepCache
@@ -41,9 +42,6 @@ from .work import Expansion
 
 PROCESSES = ("python", "run")
 """Kinds whose steps run in processes of their own."""
-
-VIEWS = 8
-"""Steps of which what templates see is kept: the instances of a group all look at the same."""
 
 ATTEMPT = ".attempt-"
 """How the private folder of an attempt begins, in the run folder."""
@@ -81,10 +79,10 @@ class SpecWork:
         self._values = spec.values
         self._claimed: dict[str, str] = {}
         self._claiming = threading.Lock()
-        self._refs = {name: _references(step) for name, step in spec.steps.items()}
-        self._passed = {name: _passed(step) for name, step in spec.steps.items()}
+        self._refs = {name: references(step) for name, step in spec.steps.items()}
+        self._passed = {name: passed(step) for name, step in spec.steps.items()}
         self._items: dict[str, dict[str, dict[str, Any]]] = {}
-        self._views: OrderedDict[str, tuple[Success, dict[str, Any]]] = OrderedDict()
+        self._sights = Sights(self.output)
         self._graph = Graph(spec.decls)
 
     def prepare(self, name: str, state: JobState) -> Prepared:
@@ -156,10 +154,10 @@ class SpecWork:
 
     def _scope_values(self, step: Step, state: JobState, refs: Iterable[str]) -> dict[str, Any]:
         """Return what a step's templates see, but for its item."""
-        seen = {need: self._view(need, state) for need in (*step.needs, *refs)}
+        seen = {need: self._sights.step(need, state) for need in (*step.needs, *refs)}
         values = {**self._values, "steps": seen}
         if step.finally_:
-            values["job"] = _job(state)
+            values["job"] = job_seen(state)
         return values
 
     def _input(self, path: str) -> bytes:
@@ -309,7 +307,7 @@ class SpecWork:
         if not self._spec.outputs:
             return None
         names = (name for name in self._spec.steps if state.steps[name].status in SETTLED)
-        values = {**self._values, "steps": {name: self._view(name, state) for name in names}}
+        values = {**self._values, "steps": {name: self._sights.step(name, state) for name in names}}
         rendered = {
             name: templates.render_value(value, values, place=f"outputs.{name}")
             for name, value in self._spec.outputs.items()
@@ -319,38 +317,6 @@ class SpecWork:
     def job_outputs(self, state: JobState) -> dict[str, Any]:
         """Return what the job's last event carries as its outputs."""
         return self._outputs.load(state.outputs) if state.outputs is not None else {}
-
-    def _view(self, name: str, state: JobState) -> dict[str, Any]:
-        """Return what templates see of a step; nobody may change it."""
-        step = state.steps.get(name)
-        if step is None or step.status not in SETTLED:
-            raise StepError(
-                f"step {name} has no result to refer to",
-                kind=FailureKind.TEMPLATE,
-                hint="add it to the step's needs",
-            )
-        if step.success is None or step.status not in DONE:
-            error = step.fault.message if step.fault is not None else None
-            return {"status": str(step.status), "output": None, "files": [], "error": error}
-        known = self._views.get(name)
-        if known is not None and known[0] is step.success:
-            return known[1]
-        fan = state.fans.get(name)
-        members = [step]
-        if fan is not None:  # its files are its instances'
-            members = [state.steps[instance(name, item)] for item in fan.items]
-        files = [
-            {"path": file.path, "sha256": file.sha256, "size_bytes": file.size_bytes}
-            for member in members
-            if member.success is not None
-            for file in member.success.files
-        ]
-        output = self.output(step.success)
-        view = {"status": "succeeded", "output": output, "files": files, "error": None}
-        self._views[name] = step.success, view
-        if len(self._views) > VIEWS:
-            self._views.popitem(last=False)
-        return view
 
     async def _publish(self, name: str, folder: str, emit: Emit) -> tuple[FileRef, ...]:
         prefix = self._spec.output_dir if self._step(name).kind != "llm" else ""
@@ -380,56 +346,3 @@ class SpecWork:
                 self._claimed[path] = name
 
         return claim
-
-
-def _job(state: JobState) -> dict[str, Any]:
-    """Return what steps that come last see of the job."""
-    failures = [
-        {"step": failure.step, "kind": failure.kind, "message": failure.message}
-        for failure in state.failures
-    ]
-    return {"status": "failed" if failures else "succeeded", "failures": failures}
-
-
-def _references(step: Step) -> tuple[str, ...]:
-    """Return the steps that a step's templates name beside its direct needs."""
-    found = _named(_templates(step)) | _named([step.for_each, step.matrix])
-    return tuple(sorted(found - set(step.needs)))
-
-
-def _passed(step: Step) -> tuple[str, ...]:
-    """Return the needs that only say which items there are: an instance depends on its own item."""
-    own = list(_texts(_templates(step)))
-    if not all(templates.names_outright(text, "steps") for text in own):
-        return ()
-    only = _named([step.for_each, step.matrix]) - _named(own)
-    return tuple(need for need in step.needs if need in only)
-
-
-def _templates(step: Step) -> list[Any]:
-    """Return what is rendered for each instance of a step."""
-    values: list[Any] = [step.env, step.with_, step.key, step.save_as]
-    if step.llm is not None:
-        values += [step.llm.prompt, step.llm.system, step.llm.options]
-        values += [list(step.llm.images), list(step.llm.files)]
-    if step.approve is not None:
-        values.append(step.approve.message)
-    return values
-
-
-def _named(values: list[Any]) -> set[str]:
-    """Return the steps that the templates in these values name."""
-    return {name for text in _texts(values) for name in templates.refs(text)}
-
-
-def _texts(values: list[Any]) -> Iterator[str]:
-    """Yield the texts in these values, however deep they stand."""
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            stack.extend(value.values())
-        elif isinstance(value, list | tuple):
-            stack.extend(value)
