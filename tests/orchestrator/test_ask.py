@@ -211,13 +211,13 @@ def test_costs_are_exact_and_unknown_is_null(tmp_path):
     )
     with database([tmp_path]) as found:
         rows = found.query(
-            "select step, calls, unpriced, hits, tokens_in, cost_usd, saved_usd from costs"
+            "select step, calls, failed, unpriced, hits, tokens_in, cost_usd, saved_usd from costs"
         ).rows
         total = found.query("select calls, cost_usd, saved_usd from jobs").rows
     # 0.10 + 0.20 is 0.30 to the last digit, which no float is.
     assert rows == [
-        ("a", 4, 1, 1, 40, Decimal("0.30"), Decimal("0.000000000001")),
-        ("b", 1, 1, 0, 10, None, None),
+        ("a", 3, 1, 1, 1, 40, Decimal("0.30"), Decimal("0.000000000001")),
+        ("b", 1, 0, 1, 0, 10, None, None),
     ]
     assert total == [(6, Decimal("0.30"), Decimal("0.000000000001"))]
 
