@@ -86,3 +86,32 @@ def test_a_job_without_results_is_told(copied):
     copied.orch("run", "bad.yaml", code=1)
     assert "no result to compare with" in copied.orch("replay", "latest", code=2).err
     assert not any(os.path.isdir(p) for p in copied.home.glob("orch-replay-*"))
+
+
+UNFIT = """
+    project: unfit
+    provider: openai
+    model: m
+    steps:
+      mended: {llm: {prompt: Mended, output: {required: [n], properties: {n: {}}}}, cache: false}
+      never: {llm: {prompt: Never, output: {type: object}}}
+      broken: {llm: {prompt: Broken}}
+"""
+
+
+def test_answers_that_did_not_fit_and_failed_steps_are_replayed_without_a_network(tmp_path):
+    unfit = {"choices": [{"message": {"role": "assistant", "content": "no"}}]}
+    unfit["choices"][0]["finish_reason"] = "stop"
+    with serve() as server:
+        user = User(tmp_path, **server.environ())
+        user.write("job.yaml", UNFIT)
+        server.fail(status=200, body=unfit, match="Mended")
+        server.fail(status=200, body=unfit, match="Never", times=2)
+        server.fail(status=400, match="Broken")
+        user.orch("run", "job.yaml", "--keep-going", code=1)
+        server.reset()
+        done = user.orch("replay", "latest")
+        assert server.calls() == []
+    assert "1 of 1 steps and files are byte for byte the same" in done.out
+    told = "had no result when it was recorded, and has none now"
+    assert done.err == f"step never {told}\nstep broken {told}\n"

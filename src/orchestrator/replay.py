@@ -56,11 +56,15 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         compared: how many steps and files were compared.
         differences: none if everything is byte for byte the same.
+        lost: steps with a recorded result whose answers were not kept.
+        failed: steps that had no result when they were recorded, and have none now.
     """
 
     result: Any
     compared: int
     differences: tuple[Difference, ...]
+    lost: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 async def replay(
@@ -260,7 +264,15 @@ def _compared(recorded: Mapping[str, Success], result: JobResult) -> Replayed:
         for what, (old, new) in pairs.items()
         if old != new
     )
-    return Replayed(result=result, compared=len(pairs), differences=differences)
+    failed = {name: step.fault for name, step in result.state.steps.items() if step.fault}
+    lost = [name for name, fault in failed.items() if fault.kind == FailureKind.CACHE_MISS]
+    return Replayed(
+        result=result,
+        compared=len(pairs),
+        differences=differences,
+        lost=tuple(name for name in lost if name in recorded),
+        failed=tuple(name for name in failed if name not in recorded),
+    )
 
 
 def _hash_of(success: Success | None) -> str:

@@ -40,7 +40,7 @@ def replay_job(runs_dir: str, ref: str, into: str, *, execute: bool, as_json: bo
     _print(source.job_id, done, as_json=as_json)
     if into:
         out.talk(f"next: orch show {done.result.job_id} --runs-dir {into}")
-    if done.result.exit_code == ExitCode.CACHE_MISS:
+    if done.lost:
         return int(ExitCode.CACHE_MISS)
     return int(ExitCode.STEP_FAILED) if done.differences else 0
 
@@ -56,7 +56,10 @@ def _print(job_id: str, done: Replayed, *, as_json: bool) -> None:
             }
         )
     for failure in done.result.state.failures:
-        out.talk(f"step {failure.step}: {failure.message}")
+        if failure.step not in done.failed:
+            out.talk(f"step {failure.step}: {failure.message}")
+    for step in done.failed:
+        out.talk(f"step {step} had no result when it was recorded, and has none now")
     for difference in () if as_json else done.differences:
         new = difference.replayed[:12] or "nothing"
         out.data(f"{difference.what}: {difference.recorded[:12] or 'nothing'} -> {new}")

@@ -147,7 +147,10 @@ class LLMStep:
             mends=params,
             problem=problem,
         )
-        reply = await self._caller.call(mending, attempt, None)
+        if self._cache.mode(attempt.step, params.policy) is CacheMode.ONLY:
+            reply = await self._answer(mending, attempt)  # a replay has it
+        else:
+            reply = await self._caller.call(mending, attempt, None)
         problem = problem_of(reply, params.request)
         if problem:
             raise structured.unfit(reply, problem, again=True)
