@@ -77,7 +77,7 @@ def test_steps_total_over_attempts_and_legs(logs):
         ("job_b1", "architect", "succeeded", None, 1, 3.4, None, None),
         ("job_b1", "builder", "succeeded", None, 1, 1.0, None, None),
         # 2.1 s failed, 3.1 s succeeded; the second leg skipped it.
-        ("job_c1", "architect", "succeeded", "llm", 2, 5.2, "already succeeded", "no answer"),
+        ("job_c1", "architect", "succeeded", "llm", 2, 5.2, "already succeeded", None),
         ("job_c1", "builder", "succeeded", "llm", 2, 0.4, None, None),
         ("job_m1", "a", "succeeded", None, 1, 2.5, None, None),
     ]
