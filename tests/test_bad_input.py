@@ -5,8 +5,10 @@ import re
 import shutil
 import signal
 
+import anyio
 import pytest
 
+from orchestrator import DAG, DAGNode, run_dag
 from userkit import User, ended, events, outputs, plain, until
 
 USAGE, PROVIDER, LOG, LOCKED, CACHE_MISS = 2, 3, 4, 5, 6
@@ -453,3 +455,25 @@ def test_a_program_is_told_by_exceptions_and_not_by_exits(user):
             raise AssertionError
     """)
     assert user.files() == ["job.yaml"]
+
+
+def test_a_job_of_a_program_is_gone_on_with_by_the_program(tmp_path):
+    def fails(context, dep_results):
+        raise ValueError("no")
+
+    runs = tmp_path / "home" / "runs"
+    dag = DAG([DAGNode(id="a", fn=fails)])
+    anyio.run(run_dag, dag, "job_p", {}, str(runs / "job_p" / "events.jsonl"))
+    user = User(tmp_path)
+    for command, code in (("show", 0), ("resume", 2)):
+        done = user.orch(command, "job_p", "--runs-dir", str(runs), code=code)
+        assert "the program that made it: run_dag(…, resume=True)" in done.err
+
+
+def test_a_named_command_says_where_the_jobs_are(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", "project: p\nsteps: {a: {run: echo}}\n")
+    user.orch("run", "job.yaml", "--runs-dir", "else where")
+    for command in (("list",), ("show", "latest"), ("show", "latest", "a"), ("retry", "latest")):
+        done = user.orch(*command, "--runs-dir", "else where")
+        assert "--runs-dir 'else where'" in done.err

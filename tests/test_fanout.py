@@ -204,3 +204,16 @@ def test_a_failed_item_has_failed_its_group_also_in_a_job_that_stops_at_it(tmp_p
     (job,) = user.jobs()
     ended = {event["step"] for event in events(job, "step.succeeded") if "item" not in event}
     assert ended == {"status", "failed"}
+
+
+def test_failed_items_that_a_group_bears_are_told_where_it_ends(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        """
+        project: borne
+        steps:
+          each: {for_each: [a, b, c], max_failures: 2, run: test $ORCH_ITEM = a}
+        """,
+    )
+    assert "each  3 items  2 of them failed\n" in user.orch("run", "job.yaml").err

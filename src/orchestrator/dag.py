@@ -26,10 +26,11 @@ from .journal import Journal
 from .keys import encode_output
 from .outputs import Outputs
 from .plan import Policy
-from .recovery import MAX_RECOVERIES, Effects, Recovery
+from .recovery import ANSWERS, MAX_RECOVERIES, Effects, Recovery
 from .retry import NO_RETRY, RetryPolicy
 from .runner import Runner
 from .state import JobState, StepStatus
+from .status import FUNCTION
 from .written import as_written
 
 
@@ -131,6 +132,9 @@ async def run_dag(
     if concurrency < 1:
         raise UsageError(f"concurrency must be at least 1, not {concurrency}")
     _check_limit(timeout_s, "timeout_s")
+    if on_interrupted not in ("", *ANSWERS):
+        known = ", ".join(ANSWERS)
+        raise UsageError(f"on_interrupted must be one of {known}, not {on_interrupted!r}")
     nodes = {node.id: _node(node) for node in dag.nodes.values()}
     steps = tuple(map(_decl, dag.nodes.values()))
     Graph(steps)  # before the log is touched: what is wrong with it is an error of the caller's
@@ -180,7 +184,7 @@ async def _run(
 def _decl(node: DAGNode) -> ev.StepDecl:
     return ev.StepDecl(
         id=node.id,
-        kind="function",
+        kind=FUNCTION,
         needs=tuple(dict.fromkeys(node.needs)),
         regardless=node.regardless or node.finally_,
         last=node.finally_,

@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 
 from .errors import StorageError, UsageError
-from .events import Started
+from .events import BlobRef, Started
 from .folder import RunFolder
 from .spec.model import DEFAULT_PROVIDER, Spec
 from .state import JobState
+from .status import FUNCTION
 
 
 def frozen_spec(folder: RunFolder, state: JobState) -> Spec:
     """Return the spec of a job's last leg: see `frozen_leg`."""
     return frozen_leg(folder, state.started)
+
+
+NO_SPEC = "the program that made it: run_dag(…, resume=True)"
+"""How a job of `run_dag` goes on: its steps are functions of a program."""
+
+
+def made_by_program(started: Started | None) -> bool:
+    """Return whether `run_dag` began a leg."""
+    if started is None or isinstance(started.steps, BlobRef):
+        return False
+    return any(step.kind == FUNCTION for step in started.steps)
 
 
 def frozen_leg(folder: RunFolder, started: Started | None) -> Spec:
@@ -30,10 +42,11 @@ def frozen_leg(folder: RunFolder, started: Started | None) -> Spec:
     from .spec import parse_spec
 
     if started is None or not started.inputs:
+        by_file = "its spec file: orch run SPEC --resume"
         raise UsageError(
             f"job {folder.job_id} has no frozen spec",
             place=folder.inputs,
-            hint="go on with its spec file: orch run SPEC --resume",
+            hint=f"go on with {NO_SPEC if made_by_program(started) else by_file}",
         )
     frozen = os.path.join(folder.inputs, started.inputs)
     files = os.path.join(frozen, "files")

@@ -18,6 +18,8 @@ from .status import StepState
 
 Effects = Literal["idempotent", "once"]
 Then = Literal["ask", "rerun", "skip", "fail"]
+ANSWERS = ("rerun", "skip", "fail")
+"""What a user may say of steps that were cut off."""
 
 MAX_RECOVERIES = 10
 

@@ -39,6 +39,9 @@ class StepStatus(enum.StrEnum):
     INTERRUPTED = "interrupted"
 
 
+FUNCTION = "function"
+"""The kind of what `run_dag` runs."""
+
 DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.REUSED})
 SETTLED = DONE | {StepStatus.FAILED, StepStatus.SKIPPED}
 """Nothing more becomes of such a step in this leg."""

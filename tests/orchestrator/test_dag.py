@@ -895,6 +895,7 @@ def test_two_nodes_of_one_id_are_refused():
         ({}, {"timeout_s": -1}, "timeout_s must be a number of seconds above 0, not -1"),
         ({}, {"timeout_s": float("nan")}, "timeout_s must be a number"),
         ({}, {"concurrency": 0}, "concurrency must be at least 1"),
+        ({}, {"on_interrupted": "again"}, "on_interrupted must be one of rerun, skip, fail"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(log, node, options, message):

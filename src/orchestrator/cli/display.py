@@ -9,7 +9,7 @@ from eventlog.table import visible
 
 from .. import events as ev
 from ..folder import RunFolder
-from ..instances import apart
+from ..instances import apart, base_of
 from ..money import dollars
 from ..state import JobState, StepStatus, Totals
 from . import out
@@ -30,6 +30,7 @@ class Plain:
         self._total = total
         self._ended = 0
         self._how: dict[str, list[str]] = {}
+        self._failed: dict[str, int] = {}
 
     def __call__(self, record: Record[Event]) -> None:
         """Take in one durable event."""
@@ -50,8 +51,11 @@ class Plain:
             case ev.StepExpanded(step=step, data=ev.Expanded(items=tuple(items))):
                 self._total += len(items)
                 self._how[step] = [out.count(len(items), "item")]
+                self._failed.pop(step, None)
             case ev.StepSucceeded(step=step, data=end) if not end.attempt:
-                self._line("ok", "green", step, self._how.pop(step, []))
+                failed = self._failed.get(step, 0)
+                borne = [f"{failed} of them failed"] if failed else []
+                self._line("ok", "green", step, self._how.pop(step, []) + borne)
             case ev.StepSucceeded(step=step, data=end):
                 how = self._how.pop(step, [])
                 self._line("ok", "green", step, [out.seconds(end.duration_s), *how])
@@ -65,6 +69,8 @@ class Plain:
                 text = f"{fault.kind}: {fault.message}; attempt {fault.attempt + 1} in {wait}"
                 self._line("retry", "yellow", step, [text], ended=False)
             case ev.StepFailed(step=step, data=fault):
+                group = base_of(step)
+                self._failed[group] = self._failed.get(group, 0) + 1
                 self._line("failed", "red", step, [f"{fault.kind}: {fault.message}"])
             case ev.StepWaiting(step=step):
                 self._line("waits", "yellow", step, ["for an approval"], ended=False)

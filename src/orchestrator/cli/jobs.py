@@ -18,12 +18,14 @@ from eventlog.table import cut, visible
 
 from ..errors import UsageError
 from ..folder import RunFolder
+from ..frozen import NO_SPEC, made_by_program
 from ..history import records
 from ..jobs import Jobs
 from ..report import shown, step_word
 from ..state import JobState, JobStatus
 from . import out
 from .display import calls_line
+from .out import elsewhere
 
 OUTPUT_SHOWN = 300
 """Columns of each of a job's outputs; --json has all of it."""
@@ -86,7 +88,7 @@ def list_jobs(runs_dir: str, status: str, number: int, form: str, output: str) -
     if not rows:
         out.talk("no jobs; next: orch run SPEC")
     elif form == "table":
-        out.talk(f"next: orch show {rows[0]['job_id']}")
+        out.talk(f"next: orch show {rows[0]['job_id']}{elsewhere(runs_dir)}")
 
 
 def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool, at: int | None = None) -> None:
@@ -104,7 +106,7 @@ def show_job(runs_dir: str, ref: str, step: str, *, as_json: bool, at: int | Non
     if as_json:
         out.document(document)
     elif step:
-        _print_step(document)
+        _print_step(folder, document)
     else:
         _print_job(folder, document, state)
 
@@ -161,16 +163,19 @@ def _print_job(folder: RunFolder, document: dict[str, Any], state: JobState) -> 
         out.data(f"{name}: {cut(visible(text, keep=TEXT), OUTPUT_SHOWN)}")
     for file in document["files"]:
         out.data(os.path.join(folder.outputs, file["path"]))
-    last = document["job_id"]
+    last, where = document["job_id"], elsewhere(folder.root)
     for name in state.asking:
         out.data(f"waiting: step {name} asks:")
         out.data(visible(message_of(folder, state, name), keep=TEXT))
     if document["status"] == "waiting":
-        out.talk(f"next: orch approve {last} {shlex.quote(next(iter(state.asking)))}, or --reject")
+        step = shlex.quote(next(iter(state.asking)))
+        out.talk(f"next: orch approve {last} {step}{where}, or with --reject")
     elif document["status"] in ("failed", "cancelled", "interrupted"):
-        out.talk(f"go on: orch resume {last}")
+        out.talk(
+            f"go on: {NO_SPEC if made_by_program(state.started) else f'orch resume {last}{where}'}"
+        )
     elif document["steps"]:
-        out.talk(f"next: orch show {last} {shlex.quote(document['steps'][-1]['step'])}")
+        out.talk(f"next: orch show {last} {shlex.quote(document['steps'][-1]['step'])}{where}")
 
 
 def _step(
@@ -211,7 +216,7 @@ def _step(
     }
 
 
-def _print_step(document: dict[str, Any]) -> None:
+def _print_step(folder: RunFolder, document: dict[str, Any]) -> None:
     out.data(f"{document['job_id']} / {document['step']}  {document['kind']}  {document['status']}")
     for event in document["events"]:
         out.data(_human(event))
@@ -224,7 +229,8 @@ def _print_step(document: dict[str, Any]) -> None:
     if text is not None:
         out.data("")
         out.data(visible(str(text), keep=TEXT))
-    out.talk(f"next: orch logs {document['job_id']} {shlex.quote(document['step'])}")
+    step = shlex.quote(document["step"])
+    out.talk(f"next: orch logs {document['job_id']} {step}{elsewhere(folder.root)}")
 
 
 def message_of(folder: RunFolder, state: JobState, step: str) -> str:
@@ -234,11 +240,6 @@ def message_of(folder: RunFolder, state: JobState, step: str) -> str:
 
     asked = state.steps[step].asked
     return str(Outputs(BlobStore(folder.artifacts)).load(asked.message)) if asked else ""
-
-
-def elsewhere(runs_dir: str) -> str:
-    """Return the option that names where the jobs are, if they are elsewhere."""
-    return "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
 
 
 def print_logs(runs_dir: str, ref: str, step: str) -> None:
@@ -262,7 +263,7 @@ def print_logs(runs_dir: str, ref: str, step: str) -> None:
             while chunk := file.read(LOG_CHUNK):
                 sys.stdout.write(visible(chunk, keep=TEXT))
     said = "" if found else "no step wrote a log; "
-    out.talk(f"{said}next: orch tail {folder.job_id}")
+    out.talk(f"{said}next: orch tail {folder.job_id}{elsewhere(runs_dir)}")
 
 
 def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -> None:
@@ -281,7 +282,7 @@ def tail_job(runs_dir: str, ref: str, *, follow: bool, number: int, raw: bool) -
     finally:
         follower.close()
     if not raw:
-        out.talk(f"next: orch show {folder.job_id}")
+        out.talk(f"next: orch show {folder.job_id}{elsewhere(runs_dir)}")
 
 
 def _print_event(line: Line, *, raw: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from typing import Any, TextIO
@@ -75,3 +76,8 @@ def seconds(value: float) -> str:
 def count(number: int, noun: str) -> str:
     """Return `1 step`, `2 steps`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def elsewhere(runs_dir: str) -> str:
+    """Return the option that names where the jobs are, if they are elsewhere."""
+    return "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"

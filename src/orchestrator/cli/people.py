@@ -17,7 +17,8 @@ from ..jobs import Jobs
 from ..petition import account, bring, new_request
 from ..state import JobState, JobStatus, StepStatus
 from . import out
-from .jobs import TEXT, elsewhere, message_of
+from .jobs import TEXT, message_of
+from .out import elsewhere
 
 MAX_OUTPUT_BYTES = 32 << 20
 

@@ -18,6 +18,7 @@ from ..spec.model import Spec
 from ..status import Totals
 from ..suggest import did_you_mean
 from . import out
+from .out import elsewhere
 
 if TYPE_CHECKING:
     from ..folder import RunFolder
@@ -106,8 +107,8 @@ def resume_job(ref: str, runs_dir: str, **options: Any) -> int:
     jobs = Jobs(runs_dir)
     folder = jobs.find(ref)
     spec = frozen_spec(folder, jobs.load(folder))
-    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
-    command = f"orch resume {folder.job_id}{elsewhere}"
+    where = elsewhere(runs_dir)
+    command = f"orch resume {folder.job_id}{where}"
     return run_spec(spec, command, runs_dir=runs_dir, job=folder.job_id, **options)
 
 
@@ -120,7 +121,7 @@ def retry_job(ref: str, runs_dir: str, **options: Any) -> int:
     state = jobs.load(folder)
     if not state.failures and not state.tolerated:
         out.talk(f"nothing failed in job {folder.job_id} ({state.status}); nothing was done")
-        out.talk(f"next: orch show {folder.job_id}")
+        out.talk(f"next: orch show {folder.job_id}{elsewhere(runs_dir)}")
         return 0
     return resume_job(folder.job_id, runs_dir, **options)
 
@@ -147,9 +148,9 @@ def fork_job(
         as_json = options["as_json"]
         plan(spec, shlex.join(words), as_json=as_json, runs_dir=runs_dir, fork=fork)
         return 0
-    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    where = elsewhere(runs_dir)
     out.talk(f"a new job from {folder.job_id}, as it was at seq {state.seq}")
-    return run_spec(spec, f"orch resume latest{elsewhere}", runs_dir=runs_dir, fork=fork, **options)
+    return run_spec(spec, f"orch resume latest{where}", runs_dir=runs_dir, fork=fork, **options)
 
 
 def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: Any) -> int:
@@ -251,14 +252,14 @@ def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
             out.talk(f"  hint: {visible(failure.hint)}")
     if not result.ok and not result.state.failures and result.state.ended_because:
         out.talk(f"error: the job ended early: {result.state.ended_because}")
-    elsewhere = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    where = elsewhere(runs_dir)
     if result.status == "waiting":
-        _who_is_waited_for(result, elsewhere)
+        _who_is_waited_for(result, where)
         return
-    out.talk(f"next: orch show {result.job_id}{elsewhere}" if result.ok else f"go on: {again}")
+    out.talk(f"next: orch show {result.job_id}{where}" if result.ok else f"go on: {again}")
 
 
-def _who_is_waited_for(result: JobResult, elsewhere: str) -> None:
+def _who_is_waited_for(result: JobResult, where: str) -> None:
     """Print what a job that pauses asks, and how it is answered."""
     from ..folder import RunFolder
     from .jobs import TEXT, message_of
@@ -268,4 +269,4 @@ def _who_is_waited_for(result: JobResult, elsewhere: str) -> None:
         out.talk(f"step {name} asks:")
         out.talk(visible(message_of(folder, result.state, name), keep=TEXT))
     name = next(iter(result.state.asking))
-    out.talk(f"next: orch approve {result.job_id} {shlex.quote(name)}{elsewhere}, or with --reject")
+    out.talk(f"next: orch approve {result.job_id} {shlex.quote(name)}{where}, or with --reject")
