@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .emitter import EventEmitter, event_logger, filter_events, read_events
     from .errors import OrchestratorError, SpecError
     from .filestore import FileStore, WriteResult
+    from .results import JobResult
     from .spec.model import Spec
-    from .wiring import JobResult, run, run_async
+    from .wiring import run, run_async
 
 # Names are loaded when they are first used, so that the command line starts light.
 _HOMES = {
@@ -34,7 +35,7 @@ _HOMES = {
     "SpecError": "errors",
     "FileStore": "filestore",
     "WriteResult": "filestore",
-    "JobResult": "wiring",
+    "JobResult": "results",
     "run": "wiring",
     "run_async": "wiring",
     "Spec": "spec.model",

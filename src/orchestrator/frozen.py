@@ -1,12 +1,18 @@
-"""The spec of a job as it was frozen when its last leg began."""
+"""The spec of a leg, frozen when it begins; and as it was frozen when the last one began."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
+from typing import Any
 
+from . import __version__
+from . import events as ev
 from .errors import StorageError, UsageError
 from .events import BlobRef, Started
 from .folder import RunFolder
+from .keys import canonical
 from .spec.model import DEFAULT_PROVIDER, Spec
 from .state import JobState
 from .status import FUNCTION
@@ -72,3 +78,41 @@ def _bytes(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise StorageError(f"can't read a frozen input: {error.strerror}", place=path) from error
+
+
+_OVERRIDES = ("provider", "model", "max_cost")
+
+
+def freeze(
+    spec: Spec, folder: RunFolder, overrides: Mapping[str, Any], chosen: dict[str, str]
+) -> ev.Started:
+    """Freeze the spec and the files it names, and return what the leg sets out to do."""
+    text = spec.source.text or canonical({"project": spec.project}).decode()
+    digest = hashlib.sha256(text.encode())
+    for name, content in sorted(spec.attachments.items()):
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    frozen = digest.hexdigest()[:16]
+    # The spec is written last: where it is, all that it names is too.
+    if not os.path.isfile(os.path.join(folder.inputs, frozen, "spec.yaml")):
+        for name, content in spec.attachments.items():
+            folder.write(f"inputs/{frozen}/files/{name}", content)
+        folder.write(f"inputs/{frozen}/spec.yaml", text.encode())
+    return ev.Started(
+        project=spec.project,
+        name=spec.name,
+        steps=spec.decls,
+        record="" if spec.record == "full" else spec.record,
+        spec_path=spec.source.path,
+        spec_sha256=spec.source.sha256,
+        inputs=frozen,
+        provider=spec.provider,
+        model=spec.model,
+        concurrency=spec.concurrency,
+        timeout_s=spec.timeout_s,
+        version=__version__,
+        given=overrides["inputs"],
+        overrides={name: overrides[name] for name in _OVERRIDES if overrides[name]},
+        budget=spec.budget if spec.budget.limits else None,
+        models=chosen,
+        limits=spec.limits.kinds,
+    )

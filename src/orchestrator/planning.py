@@ -28,6 +28,7 @@ from .frozen import frozen_leg
 from .instances import base_of
 from .keys import part_hashes
 from .masking import Masker
+from .options import Options, secrets_of
 from .plan import Policy
 from .providers.auto import settled
 from .rehearsal import Rehearsal
@@ -36,7 +37,7 @@ from .specwork import SpecWork
 from .state import DONE, JobState, StepStatus, Success
 from .stepcache import StepCache
 from .usercache import UserCache, user_folder
-from .wiring import Options, kinds_of, secrets_of
+from .wiring import kinds_of
 
 NO_JOB = "job_plan"
 """Names the folder of a job that there is not yet; nothing is ever made there."""

@@ -30,13 +30,15 @@ from .history import records
 from .instances import base_of
 from .jobs import Jobs
 from .keys import part_hashes
+from .options import Options
 from .outputs import Outputs
 from .providers.base import Reply
+from .results import JobResult
 from .safepath import components
 from .spec.model import Spec
 from .state import JobState, Success
 from .steps.base import Attempt, Prepared, Result, Scope, StepKind
-from .wiring import JobResult, Options, execute
+from .wiring import execute
 
 _ELSEWHERE = re.compile(r"(?:.*_(?:API_KEY|BASE_URL)|OLLAMA_HOST|ORCH_.*)\Z")
 """Variables that a replay must not depend on."""

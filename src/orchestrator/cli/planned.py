@@ -39,7 +39,8 @@ def plan(spec: Spec, again: str, *, as_json: bool, runs_dir: str, **options: Any
     """
     import anyio
 
-    from ..wiring import Options, forecast
+    from ..options import Options
+    from ..wiring import forecast
 
     given = Options(warn=out.talk, runs_dir=runs_dir, **options)
     found = anyio.run(functools.partial(forecast, spec, given))

@@ -22,9 +22,10 @@ from .out import elsewhere
 
 if TYPE_CHECKING:
     from ..folder import RunFolder
+    from ..options import Options
     from ..planning import Forecast
+    from ..results import JobResult
     from ..state import JobState
-    from ..wiring import JobResult, Options
     from .display import Plain
 
 
@@ -161,11 +162,11 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
         again: the command that goes on with the job, to be named if it does not succeed.
         display: `full`, `plain`, `json` or `none`; empty for `full` on a terminal, else `plain`.
         as_json: print the manifest on stdout instead of one line.
-        options: of `orchestrator.wiring.Options`.
+        options: of `orchestrator.options.Options`.
     """
     import anyio
 
-    from ..wiring import Options
+    from ..options import Options
     from .display import Json, Plain, closing_lines, opening_line
     from .live import Full
     from .planned import short
