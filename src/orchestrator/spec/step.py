@@ -1,4 +1,4 @@
-"""Check one step of a spec, and bring it into the form of `spec_model.Step`."""
+"""Check one step of a spec, and bring it into the form of `model.Step`."""
 
 from __future__ import annotations
 
