@@ -2,11 +2,13 @@
 
 import json
 
+import anyio
 import pytest
 
 from orchestrator import run
 from orchestrator.errors import SpecError
 from orchestrator.providers import Message, Reply, Request
+from orchestrator.providers.offline import Offline
 from orchestrator.spec import parse_spec
 from orchestrator.steps.structured import mended, read, schema_fault
 from orchestrator.testing import serve
@@ -223,3 +225,20 @@ def test_a_provider_is_asked_natively_and_the_answer_checked_all_the_same(tmp_pa
         assert len({c.headers.get("idempotency-key") for c in server.calls()}) == (
             1 if name == "ollama" else 2
         )
+
+
+def test_both_calls_share_the_time_of_an_attempt(tmp_path, monkeypatch):
+    real, limits = Offline.complete, []
+
+    async def slow(self, request, *, timeout_s, **more):
+        limits.append(timeout_s)
+        await anyio.sleep(0.05)
+        return await real(self, request, timeout_s=timeout_s, **more)
+
+    monkeypatch.setattr(Offline, "complete", slow)
+    job = spec({"match": AGAIN, "text": GOOD}, {"text": BAD})
+    job["steps"]["a"]["timeout_s"] = 20
+    assert run(job, runs_dir=str(tmp_path)).ok
+    first, second = limits
+    assert first == 20
+    assert 0 < second < 19.96

@@ -37,6 +37,14 @@ DEFAULT_TIMEOUT_S = 600.0
 """For one call, where neither the step nor the spec says how long it may take."""
 
 GRACE_S = 1.0
+LEAST_S = 0.001
+"""For a second call, where the first one took all the time of the attempt."""
+
+
+class Spent(msgspec.Struct):
+    """How long the calls of an attempt took so far; waits before them are not in it."""
+
+    seconds: float = 0.0
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +59,8 @@ class Params(msgspec.Struct, frozen=True, kw_only=True):
     mends: Params | None = None
     """The call whose answer could not be used, if this one asks for a better one."""
     problem: str = ""
+    spent: Spent = msgspec.field(default_factory=Spent)
+    """Of the attempt's time: both calls share it."""
 
     @property
     def model(self) -> str:
@@ -166,6 +176,7 @@ class Caller:
             started_s = self._monotonic()
             outcome = self._clean(await self._complete(params, attempt))
             duration_s = round(self._monotonic() - started_s, 6)
+        params.spent.seconds += duration_s
         passage.ended(outcome)
         hold.outcome = outcome
         if isinstance(outcome, StepError):
@@ -192,7 +203,8 @@ class Caller:
     async def _complete(self, params: Params, attempt: Attempt) -> Reply | StepError:
         """Return the reply, or why there is none: both are recorded."""
         report = self._report and functools.partial(self._report, attempt.step)
-        timeout_s = attempt.timeout_s or DEFAULT_TIMEOUT_S
+        left_s = (attempt.timeout_s or DEFAULT_TIMEOUT_S) - params.spent.seconds
+        timeout_s = max(round(left_s, 3), LEAST_S)
         try:
             # The provider keeps the limit, and can tell more; this is for one that does not.
             with anyio.fail_after(timeout_s + GRACE_S):

@@ -31,7 +31,7 @@ from . import structured
 from .answer import as_file, output_of, path_of, problem_of, save, text_of
 from .attached import with_files
 from .base import Attempt, Prepared, Result, Scope
-from .calling import Caller, Params
+from .calling import Caller, Params, Spent
 
 
 class LLMStep:
@@ -104,7 +104,7 @@ class LLMStep:
 
     async def perform(self, prepared: Prepared, attempt: Attempt) -> Result:
         """Take the answer from the cache, or call the model."""
-        params: Params = prepared.params
+        params: Params = msgspec.structs.replace(prepared.params, spent=Spent())
         async with self._cache.turn(params.call.key, attempt.step, params.policy):
             reply = await self._usable(params, attempt)
         output = output_of(reply, params.request)
