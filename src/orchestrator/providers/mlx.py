@@ -29,7 +29,7 @@ class Mlx(OpenAI):
     def message(self, message: Message) -> dict[str, Any]:
         """Return a message; the server takes text alone."""
         if message.attachments:
-            raise not_taken("mlx", "an image or a PDF")
+            raise not_taken("mlx", "image and no PDF")
         return message.plain
 
     def body(self, request: Request) -> dict[str, Any]:
