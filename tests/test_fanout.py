@@ -217,3 +217,15 @@ def test_failed_items_that_a_group_bears_are_told_where_it_ends(tmp_path):
         """,
     )
     assert "each  3 items  2 of them failed\n" in user.orch("run", "job.yaml").err
+
+
+def test_a_misspelled_item_is_told_with_what_is_there_for_items(tmp_path):
+    user = User(tmp_path)
+    spec = """
+        project: p
+        steps: {a: {for_each: [1], run: "true", key: "{{ NAME }}"}}
+        """
+    user.write("job.yaml", spec.replace("NAME", "itme"))
+    assert "did you mean `item`?" in user.orch("validate", "job.yaml", code=2).err
+    user.write("job.yaml", spec.replace("NAME", "unit"))
+    assert "there are env, inputs, item, model" in user.orch("validate", "job.yaml", code=2).err

@@ -83,7 +83,12 @@ def check_template(doc: Document, source: str, place: Place, names: Names) -> No
     if place.step in names.last:
         top |= {"job"}
     for name in sorted(templates.names(source) - top):
-        note("ORC126", f"the template uses `{name}`, which is not there", name, _hint(name, names))
+        note(
+            "ORC126",
+            f"the template uses `{name}`, which is not there",
+            name,
+            _hint(name, names, top),
+        )
     for reference in templates.references_to(source, "steps"):
         _check_step(note, reference, place, names)
     members = {"inputs": names.inputs, "env": names.env, "with": place.given or (), **place.item}
@@ -134,7 +139,7 @@ _FUNCTIONS = {
 }
 
 
-def _hint(name: str, names: Names) -> str:
+def _hint(name: str, names: Names, top: frozenset[str]) -> str:
     if name in names.needs:
         return f"did you mean `steps.{name}.output`?"
     if name in names.inputs:
@@ -149,4 +154,4 @@ def _hint(name: str, names: Names) -> str:
         return _FUNCTIONS[name]
     if name == "with":
         return "`with` is there in the prompts of an llm step"
-    return did_you_mean(name, names.top) or f"there are {', '.join(sorted(names.top))}"
+    return did_you_mean(name, top) or f"there are {', '.join(sorted(top))}"
