@@ -66,13 +66,12 @@ def run(
     path = _named_once(spec, spec_option)
     inputs = command.settings(set_ or [])
     checked = read_spec(path, provider or None)
-    again = command.again(path, runs_dir, provider, model, set_ or [])
+    again = command.again(path, runs_dir, provider, model, set_ or [], resume=resume or not dry_run)
     cache = command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only)
     if dry_run:
         from .planned import plan
 
         given = {"resume": resume, "provider": provider or None, "model": model or None}
-        again = again if resume else again.replace(" --resume", "", 1)
         plan(
             checked, again, as_json=as_json, runs_dir=runs_dir, inputs=inputs, cache=cache, **given
         )
@@ -166,10 +165,10 @@ def plan_(
     from . import run as command
 
     checked = read_spec(spec, provider or None)
-    again = command.again(spec, runs_dir, provider, model, set_ or [])
+    again = command.again(spec, runs_dir, provider, model, set_ or [], resume=resume)
     planned.plan(
         checked,
-        again if resume else again.replace(" --resume", "", 1),
+        again,
         as_json=as_json,
         runs_dir=runs_dir,
         resume=resume,

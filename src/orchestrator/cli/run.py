@@ -86,9 +86,17 @@ def refreshed(spec: Spec, steps: list[str], *, plain: bool) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def again(path: str, runs_dir: str, provider: str, model: str, pairs: list[str]) -> str:
-    """Return the command that goes on with the newest job of a spec, as it was started."""
-    words = ["orch", "run", path, "--resume"]
+def again(
+    path: str,
+    runs_dir: str,
+    provider: str,
+    model: str,
+    pairs: list[str],
+    *,
+    resume: bool = True,
+) -> str:
+    """Return the command that runs a spec as it was asked for, or goes on with its newest job."""
+    words = ["orch", "run", path, *(["--resume"] if resume else [])]
     if provider:  # a spec that names none could not be read without it
         words += ["--provider", provider]
     if model:
