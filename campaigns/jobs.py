@@ -87,6 +87,8 @@ class Job:
             self._spec,
             runs_dir=os.path.join(self._folder, "runs"),
             resume=True,
+            # A step may be cut off more often in a row than it is tried by itself.
+            on_interrupted="rerun",
             inputs={"tally": self.tally},
             environ={**os.environ, **self._server.environ()},
         )
