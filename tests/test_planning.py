@@ -160,10 +160,13 @@ def test_the_reason_is_what_became_of_it_where_nothing_changed(user):
     edit(user, "echo left", "exit 3; echo left")
     ran(user, "--keep-going", code=1)
     assert row(user, "left")["why"] == "it failed (exit: the command exited with status 3)"
-    edit(user, "exit 3; ", "")
+    edit(user, "exit 3;", f"echo {'x' * 100} >&2; exit 3;")
+    ran(user, "--resume", "--keep-going", code=1)
+    assert row(user, "left")["why"].endswith("xx…)")
+    edit(user, f"echo {'x' * 100} >&2; exit 3; ", "")
     left = row(user, "left")
     assert left["why"].endswith("; command changed")
-    assert (left["changes"][0]["before"][:6], left["action"]) == ("exit 3", "run")
+    assert (left["changes"][0]["before"][:6], left["action"]) == ("echo x", "run")
     ran(user, "--resume")
     (user.job() / "outputs" / "left.txt").unlink()
     assert row(user, "left")["why"] == "outputs/left.txt is gone"

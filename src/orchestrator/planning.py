@@ -31,6 +31,7 @@ from .masking import Masker
 from .options import Options, secrets_of
 from .plan import Policy
 from .providers.auto import settled
+from .providers.failures import clean
 from .rehearsal import Rehearsal
 from .spec.model import Spec
 from .specwork import SpecWork
@@ -356,7 +357,7 @@ def _ended(state: JobState, name: str) -> str:
         return ""
     match step.status:
         case StepStatus.FAILED if step.fault is not None:
-            return f"it failed ({step.fault.kind}: {step.fault.message[:80]})"
+            return f"it failed ({step.fault.kind}: {clean(step.fault.message, 80)})"
         case StepStatus.RUNNING | StepStatus.INTERRUPTED:
             return "it was cut off"
         case StepStatus.ASKING:
