@@ -62,6 +62,29 @@ def test_calls_at_once_stop_before_the_budget_of_calls_is_passed_and_later_legs_
     assert len(server.calls()) == 20
 
 
+BORNE = {
+    "items": "ask: {for_each: [1, 2, 3], max_failures: 3, llm: {prompt: 'Say {{ item }}'}}",
+    "a step": """
+  one: {llm: {prompt: One}}
+  two: {needs: one, llm: {prompt: Two}}
+  three: {needs: two, continue_on_error: true, llm: {prompt: Three}}
+    """,
+}
+
+
+@pytest.mark.parametrize("steps", BORNE.values(), ids=BORNE)
+def test_a_refused_call_ends_with_7_also_where_the_job_can_bear_it(user, server, steps):
+    user.write(
+        "job.yaml",
+        "project: borne\nprovider: openai\nmodel: small\nconcurrency: 1\n"
+        f"options: {{max_tokens: 20}}\nbudget: {{calls: 2}}\nsteps:\n  {steps.strip()}\n",
+    )
+    done = user.orch("run", "job.yaml", code=7)
+    assert len(server.calls()) == 2
+    assert "Status: succeeded" in done.out
+    assert "go on: orch run job.yaml --resume" in done.err
+
+
 def test_money_is_never_passed_at_any_concurrency_and_a_resume_keeps_the_limit(user, server):
     job(user, "")
     done = user.orch("run", "job.yaml", "--keep-going", "--max-cost", "0.6", code=7)

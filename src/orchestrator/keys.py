@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from .errors import FailureKind, StepError
+from .jsonvalue import HINT, MAX_DEPTH, MAX_INT, MIN_INT, fault_of
 
 KEY_VERSION = 1
-
-_SMALL = 48
-"""Bytes in which no value can nest too deep for a line."""
 
 _TINY = 16
 
 _DIGEST = 64
 """Hex digits of a SHA-256."""
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+"""There may be an integer of over 64 bits."""
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
@@ -94,51 +97,40 @@ def encode_output(step: str, output: Any) -> bytes:
     """
     if output is None:
         return b"null"
-    error: Exception | None = None
-    encoded = b""
     try:
         encoded = canonical(output)
-    except (TypeError, ValueError, RecursionError) as refused:
-        error = refused
-    # What canonical JSON passes over may hide in these: NaN as null, great depth, a line break.
-    if error or len(encoded) > _SMALL or b"null" in encoded or b"\n" in encoded:
-        cause = _fault(output, error)
-        if cause:
-            raise StepError(
-                f"the output of step {step} is no JSON value: {cause}",
-                kind=FailureKind.OUTPUT,
-                hint="return dicts with string keys, lists, strings, finite numbers, booleans"
-                " or None",
-            ) from error
+        if _is_plain(output, encoded):
+            return encoded
+    except (TypeError, ValueError, RecursionError) as error:
+        encoded, cause = b"", str(error)
+    # It may be what JSON has no word for and the encoder turned into something else: see.
+    fault = fault_of(output)
+    if not fault and not encoded:
+        try:
+            return canonical(json.loads(json.dumps(output)))  # of types derived from plain ones
+        except (TypeError, ValueError, RecursionError):
+            fault = cause
+    if fault:
+        raise StepError(
+            f"the output of step {step} is no JSON value: {fault}",
+            kind=FailureKind.OUTPUT,
+            hint=HINT,
+        )
     return encoded
 
 
-def _fault(output: Any, error: Exception | None) -> str:
-    """Return what is wrong with an output and where, or nothing."""
-    from eventlog.codec import encode_members
-    from eventlog.errors import EventInvalid
-
-    try:
-        encode_members({"data": {"output": output}})  # as deep as it will stand in its line
-    except EventInvalid as invalid:
-        cause = invalid.message.removeprefix("an event can't be encoded: ")
-        return cause.replace("$.data.output", "$", 1)
-    return _odd_key(output) or str(error) if error else ""
-
-
-def _odd_key(value: Any) -> str:
-    """Name the place of a key that is no string: JSON would make it one, and two of them one."""
-    stack: list[tuple[str, Any]] = [("$", value)]
-    while stack:
-        path, item = stack.pop()
-        if isinstance(item, Mapping):
-            for key, child in item.items():
-                if not isinstance(key, str):
-                    return f"{path} has the key {key!r}, which is no string"
-                stack.append((f"{path}.{key}", child))
-        elif isinstance(item, list | tuple):
-            stack.extend((f"{path}[{index}]", child) for index, child in enumerate(item))
-    return ""
+def _is_plain(output: Any, encoded: bytes) -> bool:
+    """Return whether an encoded value is surely JSON: it comes back equal, and is not too deep."""
+    kind = type(output)
+    if kind is str or kind is bool:
+        return True
+    if kind is int:
+        return bool(MIN_INT <= output <= MAX_INT)
+    if len(encoded) > 2 * MAX_DEPTH and encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH:
+        return False
+    if _LONG_NUMBER.search(encoded):
+        return False
+    return bool(msgspec.json.decode(encoded) == output)
 
 
 def first_difference(now: Mapping[str, str], before: Mapping[str, str]) -> str:

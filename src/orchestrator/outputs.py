@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from typing import Any
 
@@ -92,7 +93,10 @@ def copy_of(value: Any) -> Any:
     """Return a value as plain JSON makes it: lists for tuples, string keys, nothing shared."""
     if value is None or type(value) in _SCALARS:
         return value
-    return msgspec.json.decode(msgspec.json.encode(value))
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except TypeError:  # a class of the user's that is a str, an int or a float
+        return json.loads(json.dumps(value))
 
 
 def as_ref(output: Any) -> BlobRef | None:

@@ -9,7 +9,7 @@ from .errors import ExitCode, FailureKind
 from .folder import RunFolder
 from .runner import Runner, Stop
 from .specwork import SpecWork
-from .state import DONE, JobState, JobStatus
+from .state import DONE, JobState, JobStatus, StepStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class JobResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every step has succeeded."""
+        """Whether the job has succeeded, and no budget kept a call from it."""
         return self.exit_code == ExitCode.OK
 
 
@@ -46,7 +46,7 @@ _UNUSABLE = (FailureKind.AUTH, FailureKind.NETWORK)
 def exit_code(state: JobState, stopped: Stop | None) -> ExitCode:
     """Return what a leg that ended in this state ends the program with."""
     if state.status is JobStatus.SUCCEEDED:
-        return ExitCode.OK
+        return ExitCode.LIMIT if _was_refused_a_call(state) else ExitCode.OK
     if state.status is JobStatus.WAITING:
         return ExitCode.WAITING
     if stopped is not None and stopped.signal:
@@ -61,6 +61,14 @@ def exit_code(state: JobState, stopped: Stop | None) -> ExitCode:
     if FailureKind.BUDGET in kinds:
         return ExitCode.LIMIT
     return ExitCode.STEP_FAILED
+
+
+def _was_refused_a_call(state: JobState) -> bool:
+    """Return whether the budget kept a call from a job that could bear that step's failure."""
+    if not state.tolerated and not any(fan.failed for fan in state.fans.values()):
+        return False
+    faults = (step.fault for step in state.steps.values() if step.status is StepStatus.FAILED)
+    return any(fault is not None and fault.kind == FailureKind.BUDGET for fault in faults)
 
 
 def result_of(folder: RunFolder, state: JobState, runner: Runner, work: SpecWork) -> JobResult:

@@ -1,4 +1,6 @@
 import asyncio
+import datetime as dt
+import decimal
 import functools
 import json
 import operator
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import anyio
 import pytest
@@ -54,6 +57,16 @@ def statuses(results):
 
 def types(log):
     return Counter(event["type"] for event in read_events(log))
+
+
+class Word(str):
+    """A text of a class of the user's."""
+
+    __slots__ = ()
+
+
+class Number(float):
+    """A number of a class of the user's, as NumPy's are."""
 
 
 class Calls:
@@ -274,6 +287,13 @@ def test_a_retry_that_was_asked_for_means_exceptions_too(log):
         ([1, float("inf")], "$[1]"),
         ({"t": "\ud800"}, "$.t"),
         ({"a": [{3: 1}]}, "$.a[0] has the key 3"),
+        ({"a": {4}}, "$.a is a value of type set"),
+        ([b"x"], "$[0] is a value of type bytes"),
+        ({"at": dt.datetime(2025, 1, 2, tzinfo=dt.UTC)}, "$.at is a value of type datetime"),
+        ({"path": Path("x")}, "$.path is a value of type PosixPath"),
+        ([decimal.Decimal(1)], "$[0] is a value of type Decimal"),
+        (DAGNode(id="a", fn=print), "$ is a value of type DAGNode"),
+        ({"big": -(2**63) - 1}, "$.big is an integer of over 64 bits"),
         (object(), "$"),
     ],
 )
@@ -295,7 +315,7 @@ def test_an_output_nests_as_deep_as_a_line_may_or_is_an_error(log, depth):
 
 def test_an_output_is_the_same_value_live_and_after_a_resume(log):
     def odd(context, dep_results):
-        return {"z": (1, 2), "a": {4}, "big": 2**70, "f": 1.0, "t": True}
+        return {"z": (1, 2), "a": Word("x"), "big": 2**63, "f": 1.0, "t": True, "n": Number(2.5)}
 
     def look(context, dep_results):
         return repr(dep_results["a"].output)

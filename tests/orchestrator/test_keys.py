@@ -88,6 +88,7 @@ def test_a_json_value_is_an_output(value):
         (object(), "$"),
         ([1, object()], "$[1]"),
         ({"a": {"b": {1, object()}}}, "$.a.b"),
+        ({"a": {"b": {1, 2}}}, "$.a.b"),
         ({"a": [0.0, float("nan")]}, "$.a[1]"),
         (float("-inf"), "$"),
         ({"a": "\udfff"}, "$.a"),

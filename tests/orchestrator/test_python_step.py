@@ -10,9 +10,9 @@ import pytest
 from stepworld import World, alive, pids_in
 
 from orchestrator.errors import FailureKind, StepError
+from orchestrator.jsonvalue import fault_of
 from orchestrator.steps import ending, process
 from orchestrator.steps import python as python_step
-from orchestrator.steps._child import fault_of
 from orchestrator.steps.python import PythonStep
 
 PYTHON = PythonStep()
@@ -229,15 +229,15 @@ def test_ending_the_process_is_no_success(world, body, said):
 def test_a_value_that_is_no_json_is_named_by_its_path(world, value, said):
     error = failure(world, f"def f(): return {value}")
     assert error.kind == FailureKind.OUTPUT
-    assert error.message == f"what tools:f returned is no JSON value: {said}"
+    assert error.message == f"the output of step s is no JSON value: {said}"
 
 
 def test_a_value_that_contains_itself_is_refused():
     value = []
     value.append(value)
-    assert "deeper than 100 levels" in fault_of(value)
+    assert "deeper than 63 levels" in fault_of(value)
     deep = 1
-    for _ in range(100):
+    for _ in range(63):
         deep = [deep]
     assert fault_of(deep) == ""
     assert "deeper" in fault_of([deep])

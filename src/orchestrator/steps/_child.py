@@ -9,7 +9,6 @@ belongs to the function and goes to the step's log.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from types import CoroutineType
@@ -17,12 +16,6 @@ from types import CoroutineType
 TYPE_CHECKING = False  # importing typing would take a tenth of the time to start
 if TYPE_CHECKING:
     from typing import Any
-
-MAX_DEPTH = 100
-"""Of an output's lists and dicts."""
-MIN_INT = -(1 << 63)
-MAX_INT = (1 << 64) - 1
-"""Larger integers become floats, or errors, in other readers of JSON."""
 
 
 class Context:
@@ -51,53 +44,17 @@ class Context:
         return f"<ctx of step {self.step}, attempt {self.attempt}, job {self.job_id}>"
 
 
-def fault_of(value: Any, path: str = "$", depth: int = 0) -> str:
-    """Return why a value is no JSON value, with the path inside it; nothing if it is one.
-
-    Tuples are taken as lists. Limits: 100 levels, integers of 64 bits.
-    """
+def _fault_of(value: Any) -> str:
+    """Return why a value is no JSON value, by the rule that holds for every kind of step."""
     if value is None or isinstance(value, bool):
         return ""
-    if isinstance(value, str):
-        return "" if value.isascii() else _fault_of_text(value, path)
-    if isinstance(value, int):
-        return "" if MIN_INT <= value <= MAX_INT else f"{path} is an integer of over 64 bits"
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else f"{path} is {_float_name(value)}"
-    if depth >= MAX_DEPTH:
-        return f"{path} is deeper than {MAX_DEPTH} levels, or contains itself"
-    if isinstance(value, dict):
-        return _fault_of_dict(value, path, depth)
-    if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            if fault := fault_of(item, f"{path}[{index}]", depth + 1):
-                return fault
-        return ""
-    return f"{path} is a value of type {type(value).__name__}"
-
-
-def _fault_of_dict(value: dict[Any, Any], path: str, depth: int) -> str:
-    for key, item in value.items():
-        if not isinstance(key, str):
-            return f"{path} has the key {key!r}, which is no string"
-        if not key.isascii() and (fault := _fault_of_text(key, f"a key of {path}")):
-            return fault
-        below = f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
-        if fault := fault_of(item, below, depth + 1):
-            return fault
-    return ""
-
-
-def _fault_of_text(text: str, path: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"{path} holds half a surrogate pair at character {error.start}"
-    return ""
-
-
-def _float_name(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    # By its path, under no name: the function may have a module of any name.
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "jsonvalue.py")
+    rule: dict[str, Any] = {}
+    with open(path, encoding="utf-8") as file:
+        exec(compile(file.read(), path, "exec"), rule)  # noqa: S102 - a file of this package
+    fault: str = rule["fault_of"](value)
+    return fault
 
 
 def main(result_fd: int) -> int:
@@ -121,7 +78,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         value = _call(request)
     except BaseException as error:  # noqa: BLE001 - told to the parent, traceback to the log
         return _raised(error, request["module_file"])
-    if fault := fault_of(value):
+    if fault := _fault_of(value):
         return {"fault": fault}
     return {"value": value}
 

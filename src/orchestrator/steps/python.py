@@ -14,6 +14,7 @@ import msgspec
 
 from .. import templates
 from ..errors import FailureKind, StepError
+from ..jsonvalue import HINT
 from . import _child
 from .base import Attempt, Prepared, Result, Scope
 from .common import (
@@ -28,8 +29,6 @@ from .common import (
 )
 from .process import RESULT_BYTES, RESULT_FD, Command, Outcome, run_command
 from .source import locate
-
-_JSON_HINT = "return dicts with string keys, lists, strings, finite numbers, booleans or None"
 
 
 class PythonStep:
@@ -155,9 +154,9 @@ def _output(outcome: Outcome, function: str, attempt: Attempt) -> Any:
         )
     if "fault" in answer:
         raise StepError(
-            f"what {function} returned is no JSON value: {visible(answer['fault'])}",
+            f"the output of step {attempt.step} is no JSON value: {visible(answer['fault'])}",
             kind=FailureKind.OUTPUT,
             place=function,
-            hint=_JSON_HINT,
+            hint=HINT,
         )
     return answer["value"]
