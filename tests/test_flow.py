@@ -1,5 +1,6 @@
 """Conditions, failures, limits and interruptions, with real steps, through `orch`."""
 
+import re
 import signal
 
 import pytest
@@ -303,6 +304,21 @@ def test_it_is_run_again_when_told_to(killed):
     keys = [e["data"]["idempotency_key"] for e in events(killed.job(), "step.started", "pay")]
     assert len(set(keys)) == 1
     assert types(killed.job())[-1] == "job.succeeded"
+
+
+def test_it_is_the_same_step_under_another_name(killed):
+    killed.write("job.yaml", ONCE.replace("pay", "payment"))
+    plan = killed.orch("plan", "job.yaml", "--resume").out
+    assert re.search(r"fails +payment +attempt 1 was cut off and may have done", plan)
+    done = killed.orch("run", "job.yaml", "--resume", code=1)
+    assert (killed.home / "ledger").read_text() == "paid\n"
+    key = events(killed.job(), "step.started", "pay")[0]["data"]["idempotency_key"]
+    look = re.search(r"orch (show \S+ \S+ --json)", done.err)[1]
+    assert key in killed.orch(*look.split()).out
+    killed.orch("run", "job.yaml", "--resume", "--on-interrupted", "rerun")
+    assert (killed.home / "ledger").read_text() == "paid\npaid\n"
+    (again,) = events(killed.job(), "step.started", "payment")
+    assert (again["data"]["attempt"], again["data"]["idempotency_key"]) == (2, key)
 
 
 @pytest.mark.parametrize(("answer", "code"), [("skip", 0), ("fail", 1)])

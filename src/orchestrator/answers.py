@@ -76,8 +76,9 @@ def _cancelled(state: JobState, request: Request) -> list[ev.JobEvent]:
     if state.finished and state.status is not JobStatus.WAITING:
         raise Refused(f"the job has ended already: {state.status}")
     reason = f"cancelled by {request.by}"
-    ended = closing(state, JobStatus.CANCELLED, 0.0, reason, by=request.by, request=request.id)
-    return [*cut_off(state), *ended]
+    lasted_s = state.open_leg_s  # as far as anybody knows
+    ended = closing(state, JobStatus.CANCELLED, lasted_s, reason, by=request.by, request=request.id)
+    return [*cut_off(state, crashed=True), *ended]
 
 
 def _decided(state: JobState, request: Request, keep: Keep) -> ev.JobEvent:

@@ -36,8 +36,11 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
         state.spending.lost(name)
     if fresh:
         state.past, state.published, state.files, state.cut_off = {}, {}, {}, {}
+        state.doubts, state.renamed = {}, {}
     else:
-        state.cut_off.update((name, state.steps[name].attempt) for name in state.running)
+        for name, key in state.running.items():
+            state.cut_off[name] = state.steps[name].attempt
+            doubted(state, name, key)
         before = {**state.former, **state.steps}
         for name, step in state.steps.items():
             if step.success is not None and step.status in DONE:
@@ -63,6 +66,12 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
         if success.by == OLDER and name in graph.steps:
             state.past[name] = as_now(success, graph.steps[name].kind)
         _offer(state, name, success)
+
+
+def doubted(state: JobState, name: str, key: str) -> None:
+    """Keep the key of an attempt that was cut off: its step may have another name one day."""
+    if key:
+        state.doubts.setdefault(key, {})[name] = None
 
 
 def _offer(state: JobState, name: str, success: Success) -> None:
@@ -92,10 +101,14 @@ def adopted(state: JobState, name: str, data: ev.Adopted, seq: int) -> None:
 
 
 def end(state: JobState, status: JobStatus, data: ev.Ended, ts: str) -> None:
-    """End a leg; what it left undone stays as it is."""
+    """End a leg; what it left undone stays as it is.
+
+    One that had ended already, as a pause for an approval, took no time since.
+    """
+    if not state.finished:
+        # Old logs tell no durations: then the stamps do.
+        state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
     state.status, state.finished_at, state.ended_because = status, ts, data.reason
-    # Old logs tell no durations: then the stamps do.
-    state.totals.legs_s += data.duration_s or seconds_between(state.leg_started_at, ts)
     state.running.clear()
     if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
         state.refused = {}

@@ -15,7 +15,7 @@ from .decisions import Decision, HandMade, Shown
 from .errors import FailureKind
 from .instances import base_of
 from .lanes import chosen
-from .leg import seconds_between
+from .leg import doubted, seconds_between
 from .older import given_by
 from .readiness import settle, wait_no_more
 from .status import SETTLED, StepState, StepStatus, Success
@@ -36,7 +36,7 @@ def started(state: JobState, name: str, data: ev.StepStart, ts: str) -> None:
         state.open_steps += 1
     if state.held >= 0:  # else all that is not `last` has settled, or nothing is
         state.begun = True
-    state.running[name] = None
+    state.running[name] = data.key
     step.status = StepStatus.RUNNING
     step.attempt = data.attempt or step.attempt + 1
     step.tries += 1
@@ -106,10 +106,13 @@ def retrying(state: JobState, name: str, data: ev.StepFault, ts: str, at_s: floa
     heapq.heappush(state.retries, (at_s + (data.retry_in_s or 0.0), name))
 
 
-def interrupted(state: JobState, name: str) -> None:
+def interrupted(state: JobState, name: str, data: ev.Note) -> None:
     """Take in that an attempt was cut off: by a crash, if its leg had left it open."""
-    crashed = state.cut_off.pop(name, None) is not None
-    state.running.pop(name, None)
+    if data.from_step:
+        _inherit(state, name, data.from_step)
+        return
+    crashed = state.cut_off.pop(name, None) is not None or data.crashed
+    doubted(state, name, state.running.pop(name, ""))
     # An instance is no step of this leg before its group is expanded, nor is a step that left
     # the spec.
     step = state.steps.get(name) or state.former.get(name)
@@ -120,6 +123,23 @@ def interrupted(state: JobState, name: str) -> None:
     step.crashes += crashed
     if step.status is StepStatus.RUNNING:
         step.status = StepStatus.INTERRUPTED
+
+
+def _inherit(state: JobState, name: str, former: str) -> None:
+    """Take in that a step is one whose last attempt was cut off, under another name."""
+    earlier = state.former.pop(former, None)
+    if earlier is None:
+        return
+    step = state.step(name)
+    step.attempt = max(step.attempt, earlier.attempt)
+    step.cut = step.attempt
+    step.interrupted += earlier.interrupted
+    step.crashes = earlier.crashes
+    step.work_s += earlier.work_s
+    state.renamed[name] = state.renamed.pop(former, former)
+    for names in state.doubts.values():
+        if former in names:
+            names[name] = None
 
 
 def skipped(state: JobState, name: str, data: ev.Skip) -> None:

@@ -192,10 +192,18 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was found about an earlier attempt or result."""
+    """What was found about an earlier attempt or result.
+
+    `from_step` is the step's name at that time, if it has another one now, and
+    `idempotency_key` what that attempt was given. `crashed` says that its process ended, where
+    no later leg's begin does.
+    """
 
     reason: str = ""
     attempt: int = 0
+    from_step: str = ""
+    crashed: bool = False
+    idempotency_key: str = ""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

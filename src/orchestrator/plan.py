@@ -178,14 +178,21 @@ def opening(state: JobState, started: ev.Started) -> list[ev.JobEvent]:
     return [ev.JobResumed(data=started), *cut_off(state)]
 
 
-def cut_off(state: JobState) -> list[ev.JobEvent]:
-    """Return the events of attempts whose process ended without telling their outcome."""
+def cut_off(state: JobState, *, crashed: bool = False) -> list[ev.JobEvent]:
+    """Return the events of attempts whose process ended without telling their outcome.
+
+    Args:
+        state: of the job.
+        crashed: whether to say so of each; after the begin of a leg it goes without saying.
+    """
     left = {**state.cut_off, **{name: state.steps[name].attempt for name in state.running}}
     return [
         ev.StepInterrupted(
             step=name,
             data=ev.Note(
-                reason="its process ended before the outcome was recorded", attempt=attempt
+                reason="its process ended before the outcome was recorded",
+                attempt=attempt,
+                crashed=crashed,
             ),
         )
         for name, attempt in left.items()

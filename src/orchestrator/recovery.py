@@ -8,13 +8,17 @@ is not tried for ever. Pure.
 from __future__ import annotations
 
 import shlex
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from . import events as ev
 from .errors import FailureKind
+from .instances import base_of
 from .status import StepState
+
+if TYPE_CHECKING:
+    from .state import JobState
 
 Effects = Literal["idempotent", "once"]
 Then = Literal["ask", "rerun", "skip", "fail"]
@@ -44,6 +48,18 @@ ANY = Recovery()
 def in_doubt(step: StepState) -> bool:
     """Tell whether a step's last attempt was cut off."""
     return step.cut > 0 and step.cut == step.attempt
+
+
+def doubted_as(state: JobState, key: str) -> str:
+    """Return the former name of a step whose last attempt was cut off with this key, or nothing.
+
+    It has gone from the spec: what has the key now is the same step, renamed.
+    """
+    for name in state.doubts.get(key, ()):
+        former = state.former.get(name)
+        if former is not None and in_doubt(former) and base_of(name) not in state.graph.steps:
+            return name
+    return ""
 
 
 def recover(

@@ -18,7 +18,7 @@ from .journal import Journal
 from .keys import encode_output, part_hashes, step_key
 from .moves import rejection
 from .plan import not_run, reusable
-from .recovery import in_doubt, recover
+from .recovery import doubted_as, in_doubt, recover
 from .state import DONE, JobState, StepState, StepStatus
 from .steps.base import Emit, Prepared, Result
 from .work import SpecParts, Work
@@ -80,15 +80,16 @@ class Starter:
         if prepared.asks is not None:
             self._ask_person(name, key, prepared)
             return None
+        if state.doubts and not step.tries and not in_doubt(step):
+            self._recognize(name, key)
         if step.cut and not self._recovers(name, step, prepared):
             return None
         number = step.attempt + 1
         # An attempt that was cut off may have reached the other side: the next one carries the
         # same idempotency key. One that failed gets a new one.
         ordinal = number - step.interrupted
-        idempotency_key = hashlib.sha256(
-            f"{state.job_id}/{name}/{key}/{ordinal}".encode()
-        ).hexdigest()[:32]
+        called = state.renamed.get(name, name)
+        idempotency_key = _idempotency_key(state, called, key, ordinal)
         needs = state.graph.needs[decl.id]
         self._journal.stage(
             ev.StepStarted(
@@ -132,6 +133,21 @@ class Starter:
         if event is not None:
             self._journal.stage(event)
         return event is None
+
+    def _recognize(self, name: str, key: str) -> None:
+        """Stage that an attempt of this step was cut off when it had another name."""
+        state = self._journal.state
+        former = doubted_as(state, key)
+        if former:
+            called = state.renamed.get(former, former)
+            attempt, cut = state.former[former].attempt, state.former[former].interrupted
+            note = ev.Note(
+                reason=f"attempt {attempt} of {former}, as it was called, was cut off",
+                attempt=attempt,
+                from_step=former,
+                idempotency_key=_idempotency_key(state, called, key, attempt + 1 - cut),
+            )
+            self._journal.stage(ev.StepInterrupted(step=name, data=note))
 
     def _fan(self, name: str) -> None:
         """Stage a group's expansion, or its result once all its instances have settled."""
@@ -201,6 +217,11 @@ class Starter:
             parts=part_hashes(prepared.parts),
         )
         self._journal.stage(ev.StepWaiting(step=name, data=shown))
+
+
+def _idempotency_key(state: JobState, called: str, key: str, ordinal: int) -> str:
+    text = f"{state.job_id}/{called}/{key}/{ordinal}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:

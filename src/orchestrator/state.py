@@ -50,7 +50,7 @@ class JobState(msgspec.Struct, kw_only=True):
             became so.
         regardless: the same, of those that are looked at even in a job that has failed.
         lanes: the same, of the kinds of which only so many run at once.
-        running: steps with an attempt under way.
+        running: steps with an attempt under way, and the key of that.
         retries: a heap of (monotonic second, step) of steps that wait for another attempt.
         asking: steps that wait for somebody's approval.
         open_steps: steps that have not settled.
@@ -62,6 +62,8 @@ class JobState(msgspec.Struct, kw_only=True):
         fans: the groups of this leg that were expanded, by name.
         once: instances in `past`, by the name of their group, until that is expanded.
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
+        doubts: steps of which an attempt was cut off, by the key of that.
+        renamed: what a step was called when an attempt of it was cut off, by its name now.
         unanswered: by step, the key under which the cache keeps the answer to a call whose end is
             not recorded.
         published: which step wrote which path below outputs/.
@@ -88,7 +90,7 @@ class JobState(msgspec.Struct, kw_only=True):
     ready: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
     regardless: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
     lanes: dict[str, OrderedDict[str, None]] = msgspec.field(default_factory=dict)
-    running: dict[str, None] = msgspec.field(default_factory=dict)
+    running: dict[str, str] = msgspec.field(default_factory=dict)
     retries: list[tuple[float, str]] = msgspec.field(default_factory=list)
     asking: dict[str, None] = msgspec.field(default_factory=dict)
     open_steps: int = 0
@@ -100,6 +102,8 @@ class JobState(msgspec.Struct, kw_only=True):
     fans: dict[str, Fan] = msgspec.field(default_factory=dict)
     once: dict[str, list[str]] = msgspec.field(default_factory=dict)
     cut_off: dict[str, int] = msgspec.field(default_factory=dict)
+    doubts: dict[str, dict[str, None]] = msgspec.field(default_factory=dict)
+    renamed: dict[str, str] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
     unanswered: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)
@@ -182,8 +186,8 @@ def evolve(state: JobState, record: Record[Any], at_s: float = 0.0) -> JobState:
             leg.end(state, _ENDS[type(end)], end.data, record.ts)
         case ev.StepExpanded(step=name, data=data):
             expanded(state, name, data)
-        case ev.StepInterrupted(step=name):
-            moves.interrupted(state, name)
+        case ev.StepInterrupted(step=name, data=data):
+            moves.interrupted(state, name, data)
         case ev.StepInvalidated(step=name, data=data):
             state.past.pop(name, None)
         case ev.StepAdopted(step=name, data=data):

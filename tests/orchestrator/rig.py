@@ -15,8 +15,8 @@ from orchestrator.outputs import Outputs
 from orchestrator.plan import Policy
 from orchestrator.recovery import Recovery
 from orchestrator.retry import NO_RETRY
-from orchestrator.runner import Runner
-from orchestrator.state import JobState, evolve
+from orchestrator.runner import Runner, Stop
+from orchestrator.state import JobState, JobStatus, evolve
 from orchestrator.steps.base import Attempt, Prepared, Result
 
 
@@ -235,3 +235,11 @@ def state_view(state):
         for name, step in state.steps.items()
     }
     return state.status, steps, state.failures, state.totals, state.seq, state.legs
+
+
+def stop_after(seconds, reason="SIGINT"):
+    async def meanwhile(rig):
+        await anyio.sleep(seconds)
+        rig.runner.stop(Stop(verdict=JobStatus.CANCELLED, reason=reason, signal=2))
+
+    return meanwhile

@@ -116,6 +116,21 @@ def test_a_cancellation_of_a_job_that_nobody_holds_tells_what_was_cut_off():
         answer(state, request("cancel"), kept, live=False)
 
 
+def test_an_attempt_in_a_job_that_died_was_cut_off_by_a_crash_whoever_records_it():
+    state = then(asking(), started("other", attempt=1))
+    before_s = state.open_leg_s
+    state = then(state, *answer(state, request("cancel"), kept, live=False))
+    assert (state.steps["other"].crashes, state.steps["other"].interrupted) == (1, 1)
+    # It died when nobody looked: the time until somebody cancelled it was no work of its leg.
+    assert state.totals.legs_s == before_s > 0
+
+
+def test_a_pause_is_no_time_of_a_leg():
+    state = then(asking(), ev.JobWaiting(data=ev.Ended(duration_s=2.0)))
+    state = then(state, *answer(state, request("cancel"), kept, live=False))
+    assert state.totals.legs_s == 2.0
+
+
 def test_every_recorded_request_leaves_its_id():
     for asked in (
         request("approve", step="review", key="k1"),

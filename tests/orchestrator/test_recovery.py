@@ -10,7 +10,7 @@ from given import (
     started,
     then,
 )
-from rig import Rig, Script, fails, state_of
+from rig import Rig, Script, fails, state_of, stop_after, takes
 from rig import TestLog as Log
 
 from orchestrator import events as ev
@@ -142,3 +142,65 @@ def test_an_attempt_that_failed_is_not_one_that_was_cut_off():
     assert Rig(ONE, Script(recoveries={"a": ONCE}), log=log).run().state.status is (
         JobStatus.SUCCEEDED
     )
+
+
+# --- under another name ---------------------------------------------------------------------------
+
+
+def renamed(old, new, log, part="p", **more):
+    """Go on with a job whose step has another name now, and the same key."""
+    script = Script(recoveries={new: ONCE}, parts={old: part, new: "p"})
+    return Rig({new: ()}, script, log=log, **more).run()
+
+
+def cut_off_as(name, **more):
+    """Return the log of a job that was stopped while its one step ran, and the attempt."""
+    script = Script({name: takes(60)}, recoveries={name: ONCE}, parts={name: "p"})
+    rig = Rig({name: ()}, script, meanwhile=stop_after(1), **more).run()
+    return rig.log, rig.script.attempts[0]
+
+
+def test_a_renamed_step_that_must_not_happen_twice_stops_and_asks_again_and_again():
+    log, first = cut_off_as("old")
+    rig = renamed("old", "new", log)
+    assert not rig.script.calls
+    assert "attempt 1 was cut off and may have done its work" in failure(rig).message
+    assert rig.log.told()[-3] == "interrupted new"
+    (found,) = [e for e in rig.log.events(ev.StepInterrupted) if e.step == "new"]
+    assert found.data.reason == "attempt 1 of old, as it was called, was cut off"
+    # Whatever it is called next: also as at first.
+    for was, now in (("new", "newest"), ("newest", "old")):
+        assert not renamed(was, now, log).script.calls
+    again = renamed("old", "last", log, on_interrupted="rerun")
+    (attempt,) = again.script.attempts
+    assert (attempt.number, attempt.idempotency_key) == (2, first.idempotency_key)
+    assert again.state.status is JobStatus.SUCCEEDED
+
+
+def test_a_crash_is_remembered_under_the_new_name():
+    log, _ = cut_off_as("old")
+    crash = Log()
+    for event in log.events()[1:3]:  # begun, and no more
+        crash.append(event)
+    assert not renamed("old", "new", crash).script.calls
+    assert state_of(crash).steps["new"].crashes == 1
+
+
+def test_a_step_is_another_one_if_its_key_is_or_if_the_one_that_was_cut_off_is_still_there():
+    log, _ = cut_off_as("old")
+    other = Script(recoveries={"new": ONCE}, parts={"new": "q"})
+    assert Rig({"new": ()}, other, log=log).run().state.status is JobStatus.SUCCEEDED
+    log, _ = cut_off_as("old")
+    both = Script(recoveries={"old": ONCE, "new": ONCE}, parts={"old": "p", "new": "p"})
+    rig = Rig({"new": (), "old": ()}, both, log=log, keep_going=True).run()
+    assert set(rig.script.calls) == {"new"}
+    assert failure(rig).kind == "interrupted"
+
+
+def test_what_was_done_at_last_is_in_doubt_under_no_name():
+    log, _ = cut_off_as("old")
+    again = Script(recoveries={"old": ONCE}, parts={"old": "p"})
+    Rig({"old": ()}, again, log=log, on_interrupted="rerun").run()
+    rig = renamed("old", "new", log)
+    assert not rig.script.calls
+    assert rig.state.steps["new"].status is StepStatus.REUSED

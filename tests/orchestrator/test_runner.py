@@ -3,7 +3,7 @@ import asyncio
 import anyio
 import pytest
 from given import CHAIN, DIAMOND, WIDE
-from rig import Rig, Script, TestLog, fails, leaping, state_of, takes
+from rig import Rig, Script, TestLog, fails, leaping, state_of, stop_after, takes
 
 from eventlog import LogWriteFailed
 from orchestrator import events as ev
@@ -328,14 +328,6 @@ def test_the_limit_of_a_leg_does_not_wait_for_a_retry():
 
 
 # --- stop ---------------------------------------------------------------------------------------
-
-
-def stop_after(seconds, reason="SIGINT"):
-    async def meanwhile(rig):
-        await anyio.sleep(seconds)
-        rig.runner.stop(Stop(verdict=JobStatus.CANCELLED, reason=reason, signal=2))
-
-    return meanwhile
 
 
 def test_stop_cancels_what_runs_and_records_it():
