@@ -76,3 +76,22 @@ def test_a_job_is_running_for_sql_while_its_lock_is_held(tmp_path):
         assert row["status"] == user.orch("show", "job_1", "--json").json["status"] == "running"
     shown, row, _ = both(user, "job_1")
     assert row["status"] == shown["status"] == "interrupted"
+
+
+GROUPS = {
+    "waiting": ("approve: {message: Yes?}", 75),
+    "failed": ("run: test $ORCH_ITEM != b", 1),
+    "succeeded": ("run: 'true'", 0),
+}
+
+
+@pytest.mark.parametrize("status", GROUPS)
+def test_views_and_fold_agree_on_what_a_group_of_items_is(tmp_path, status):
+    what, code = GROUPS[status]
+    user = User(tmp_path)
+    user.write("job.yaml", f"project: p\nsteps:\n  all:\n    for_each: [a, b]\n    {what}\n")
+    user.orch("run", "job.yaml", code=code)
+    (shown, *_), query = user.orch("show", "latest", "--json").json["steps"], "from steps"
+    rows = user.orch("events", "query", query, "latest", "--json").json["rows"]
+    (told,) = [row for row in rows if row["item"] is None]
+    assert shown["status"] == told["status"] == status

@@ -229,3 +229,21 @@ def test_a_misspelled_item_is_told_with_what_is_there_for_items(tmp_path):
     assert "did you mean `item`?" in user.orch("validate", "job.yaml", code=2).err
     user.write("job.yaml", spec.replace("NAME", "unit"))
     assert "there are env, inputs, item, model" in user.orch("validate", "job.yaml", code=2).err
+
+
+def test_items_that_differ_by_case_alone_have_logs_of_their_own_on_any_disk(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", "{project: p, steps: {x: {for_each: [a, A], run: echo $ORCH_ITEM}}}")
+    user.orch("run", "job.yaml")
+    names = [path.name for path in (user.job() / "logs" / "x.d").iterdir()]
+    assert len({name.lower() for name in names}) == 2
+    assert user.orch("logs", "latest", "x[A]").out == "A\n"
+    assert user.orch("logs", "latest", "x[a]").out == "a\n"
+
+
+def test_the_logs_of_a_group_are_those_of_its_items(tmp_path):
+    user = User(tmp_path)
+    spec = "{project: p, steps: {x: {for_each: [a, b], run: echo $ORCH_ITEM}, xy: {run: echo no}}}"
+    user.write("job.yaml", spec)
+    user.orch("run", "job.yaml")
+    assert user.orch("logs", "latest", "x").out == "==> x[a] <==\na\n==> x[b] <==\nb\n"

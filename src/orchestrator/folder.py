@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 from eventlog import is_held
@@ -62,10 +63,18 @@ class RunFolder:
         return os.path.join(self.path, "inbox")
 
     def step_log(self, step: str) -> str:
-        """Return the file for a step's stdout and stderr; instances have a folder of theirs."""
-        if "[" in step:
-            return os.path.join(self.path, "logs", f"{base_of(step)}.d", f"{item_of(step)}.log")
-        return os.path.join(self.path, "logs", f"{step}.log")
+        """Return the file for a step's stdout and stderr; instances have a folder of theirs.
+
+        Items that differ by case alone have different files also on a disk that sees no case.
+        """
+        logs = os.path.join(self.path, "logs")
+        if "[" not in step:
+            return os.path.join(logs, f"{step}.log")
+        item, below = item_of(step), os.path.join(logs, f"{base_of(step)}.d")
+        plain = os.path.join(below, f"{item}.log")
+        if item == item.lower() or _has_entry(below, f"{item}.log"):  # of a job begun before
+            return plain
+        return os.path.join(below, f"{item}~{hashlib.sha256(item.encode()).hexdigest()[:8]}.log")
 
     @property
     def held(self) -> bool:
@@ -136,6 +145,12 @@ class RunFolder:
             write_whole(FILES, path, data)
         except OSError as error:
             raise StorageError(f"can't write: {error.strerror}", place=path) from error
+
+
+def _has_entry(folder: str, name: str) -> bool:
+    """Return whether a folder has an entry of exactly this name."""
+    path = os.path.join(folder, name)
+    return os.path.lexists(path) and name in os.listdir(folder)
 
 
 def _make_folders(path: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .instances import base_of
 from .money import dollars
 from .state import DONE, JobState, JobStatus, StepState, StepStatus, Totals
 
@@ -54,9 +55,15 @@ def _ended_as(state: JobState) -> str:
     return str(JobStatus.OPEN if answered else state.status)
 
 
-def step_word(status: StepStatus, *, held: bool) -> str:
-    """Return what a step is: an attempt runs only as long as its job's lock is held."""
-    if status is StepStatus.RUNNING:
+def step_word(state: JobState, name: str, *, held: bool) -> str:
+    """Return what a step is: an attempt runs only as long as its job's lock is held.
+
+    A group runs as long as its items do; without the lock it waits if one of them does.
+    """
+    status = state.steps[name].status
+    if status is StepStatus.EXPANDED and any(base_of(asking) == name for asking in state.asking):
+        return "running" if held else str(StepStatus.ASKING)
+    if status in (StepStatus.RUNNING, StepStatus.EXPANDED):
         return "running" if held else "interrupted"
     return str(status)
 
@@ -91,7 +98,7 @@ def shown(state: JobState, *, held: bool) -> dict[str, Any]:
     document = manifest(state)
     document["status"] = status_word(state, held=held)
     for row in document["steps"]:
-        row["status"] = step_word(state.steps[row["step"]].status, held=held)
+        row["status"] = step_word(state, row["step"], held=held)
     return document
 
 

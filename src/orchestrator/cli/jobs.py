@@ -20,6 +20,7 @@ from ..errors import UsageError
 from ..folder import RunFolder
 from ..frozen import NO_SPEC, made_by_program
 from ..history import records
+from ..instances import base_of
 from ..jobs import Jobs
 from ..report import shown, step_word
 from ..state import JobState, JobStatus
@@ -206,7 +207,7 @@ def _step(
         "job_id": folder.job_id,
         "step": name,
         "kind": step.kind,
-        "status": step_word(step.status, held=held),
+        "status": step_word(state, name, held=held),
         "attempts": step.attempt,
         "key": step.success.key if step.success else "",
         "output": output,
@@ -250,14 +251,14 @@ def print_logs(runs_dir: str, ref: str, step: str) -> None:
     state = jobs.load(folder)
     if step and step not in state.steps:
         raise UsageError(f"job {folder.job_id} has no step {step!r}")
-    names = [step] if step else list(state.steps)
+    names = [name for name in state.steps if step in ("", name, base_of(name))]
     found = False
     for name in names:
         path = folder.step_log(name)
         if not os.path.isfile(path):
             continue
         found = True
-        if not step:
+        if name != step:
             out.data(f"==> {name} <==")
         with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
             while chunk := file.read(LOG_CHUNK):

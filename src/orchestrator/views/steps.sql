@@ -19,6 +19,9 @@ told as (
     from events
     where step is not null and type like 'step.%'
     group by file, job_id, step, item
+),
+asking as (
+    select distinct file, job_id, step from told where item is not null and last = 'step.waiting'
 )
 select
     told.job_id,
@@ -27,6 +30,9 @@ select
     case last
         when 'step.skipped' then if(skipped = 'already succeeded', 'succeeded', 'skipped')
         when 'step.started' then if(running, 'running', 'interrupted')
+        -- A group: what it is, its items are.
+        when 'step.expanded' then
+            case when held then 'running' when asking.step is not null then 'waiting' else 'interrupted' end
         when 'step.approved' then 'succeeded'
         when 'step.set' then 'succeeded'
         when 'step.rejected' then 'failed'
@@ -45,4 +51,8 @@ from told
 left join tried
     on told.file = tried.file and told.job_id is not distinct from tried.job_id
     and told.step = tried.step and told.item is not distinct from tried.item
+left join asking
+    on told.file = asking.file and told.job_id is not distinct from asking.job_id
+    and told.step = asking.step
+left join (select file, held from logs) as locks on told.file = locks.file
 order by told.file, told.job_id, first_seq
