@@ -13,14 +13,14 @@ from eventlog import Durability, Event, Log, read_dicts
 from eventlog.find import LOG_NAME
 from eventlog.sealer import ENVELOPE
 
-from . import events as ev
 from . import fence
 from .journal import line_fields
+from .telling import Telling
 
 _Fields = Callable[[Any], dict[str, str]]
 
 
-class EventEmitter:
+class EventEmitter(Telling):
     """Writes events to a log of its own.
 
     The log is opened, and locked, by the first event and not before. Threads may share an
@@ -109,62 +109,6 @@ class EventEmitter:
         if attempt is None or attempt.job_id == self.job_id:
             return self.log.append(event)[0]
         return self._append(line_fields(attempt.job_id), event)[0]
-
-    # --- one method per event ------------------------------------------------------------------
-
-    def job_started(self, **data: Any) -> int:
-        """Emit `job.started`."""
-        return self.emit({"type": "job.started", "data": data})
-
-    def job_succeeded(self, **data: Any) -> int:
-        """Emit `job.succeeded`."""
-        return self.emit({"type": "job.succeeded", "data": data})
-
-    def job_failed(self, **data: Any) -> int:
-        """Emit `job.failed`."""
-        return self.emit({"type": "job.failed", "level": "ERROR", "data": data})
-
-    def step_started(self, step: str, **data: Any) -> int:
-        """Emit `step.started`."""
-        return self.emit({"type": "step.started", "step": step, "data": data})
-
-    def step_succeeded(self, step: str, **data: Any) -> int:
-        """Emit `step.succeeded`."""
-        return self.emit({"type": "step.succeeded", "step": step, "data": data})
-
-    def step_failed(self, step: str, **data: Any) -> int:
-        """Emit `step.failed`."""
-        return self.emit({"type": "step.failed", "level": "ERROR", "step": step, "data": data})
-
-    def step_retrying(self, step: str, **data: Any) -> int:
-        """Emit `step.retrying`."""
-        return self.emit({"type": "step.retrying", "level": "WARN", "step": step, "data": data})
-
-    def step_skipped(self, step: str, **data: Any) -> int:
-        """Emit `step.skipped`."""
-        return self.emit({"type": "step.skipped", "step": step, "data": data})
-
-    def llm_request(self, step: str, **data: Any) -> int:
-        """Emit `llm.request`."""
-        return self.emit({"type": "llm.request", "step": step, "data": data})
-
-    def llm_response(self, step: str, **data: Any) -> int:
-        """Emit `llm.response`."""
-        return self.emit({"type": "llm.response", "step": step, "data": data})
-
-    def cache_hit(self, step: str, **data: Any) -> int:
-        """Emit `cache.hit`."""
-        return self.emit({"type": "cache.hit", "step": step, "data": data})
-
-    def cache_miss(self, step: str, **data: Any) -> int:
-        """Emit `cache.miss`."""
-        return self.emit({"type": "cache.miss", "step": step, "data": data})
-
-    def file_written(self, step: str, result: Mapping[str, Any]) -> int:
-        """Emit `file.written` from what `FileStore.safe_write` returned."""
-        names = ("sha256", "size_bytes", "wrote", "reason")
-        data = {"path": os.fspath(result["path"]), **{name: result[name] for name in names}}
-        return self.emit(ev.FileWritten(step=step, data=ev.Written(**data)))
 
     def sync(self) -> None:
         """Open the log if it is not, and return when all that was emitted is on the disk."""

@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+import typing
 
 import pytest
 
@@ -62,7 +63,28 @@ TYPED = [
     ("llm_response", ("a",), {"duration_s": 3.2}, "INFO"),
     ("cache_hit", ("a",), {"cache_key": "abc"}, "INFO"),
     ("cache_miss", ("a",), {"cache_key": "abc"}, "INFO"),
+    ("job_resumed", (), {"project": "p"}, "INFO"),
+    ("job_cancelled", (), {"reason": "r"}, "INFO"),
+    ("job_waiting", (), {"reason": "r"}, "INFO"),
+    ("step_expanded", ("a",), {"items": ["x"]}, "INFO"),
+    ("step_interrupted", ("a",), {"reason": "r"}, "WARN"),
+    ("step_invalidated", ("a",), {"reason": "r"}, "WARN"),
+    ("step_adopted", ("a",), {"key": "k"}, "INFO"),
+    ("step_waiting", ("a",), {"message": "m"}, "INFO"),
+    ("step_approved", ("a",), {"by": "b"}, "INFO"),
+    ("step_rejected", ("a",), {"by": "b"}, "ERROR"),
+    ("step_set", ("a",), {"by": "b"}, "INFO"),
+    ("budget_exceeded", ("a",), {"limit": "calls"}, "WARN"),
+    ("artifact_created", ("a",), {"sha256": "0"}, "INFO"),
 ]
+
+
+def test_no_event_of_a_job_is_without_its_method(path):
+    tags = {kind.__struct_config__.tag for kind in typing.get_args(ev.AnyJobEvent)}
+    named = {tag.replace(".", "_", 1) for tag in tags if not tag.startswith("log.")}
+    assert named == {row[0] for row in TYPED} | {"file_written"}
+    with EventEmitter(path) as emitter:
+        assert all(callable(getattr(emitter, name)) for name in named)
 
 
 @pytest.mark.parametrize(("method", "args", "data", "level"), TYPED)
