@@ -43,6 +43,7 @@ class Sealer:
             _apart(fixed, _EVENT_S, "the event's own member")
         self._known: dict[type, frozenset[str]] = {}
         self._made: dict[str, Any] | None = None
+        self._made_beside: frozenset[str] = frozenset()
         self._made_encoded = b""
         self._stamp = codec.Stamper()
 
@@ -112,16 +113,16 @@ class Sealer:
         """Return the members that `fields` makes for an event, with a comma after them."""
         assert self._make is not None
         made = self._make(event)
+        if names is self._made_beside and made == self._made:
+            return self._made_encoded  # mostly they are those of the event before
         if not made:
             return b""
         _apart(made, names, "also a member of the event")
-        if made == self._made:  # mostly they are those of the event before
-            return self._made_encoded
         made = made if isinstance(made, dict) else dict(made)
         _apart(made, ENVELOPE, "the line's own member")
         encoded = codec.encode_members(made) + b","
         if set(map(type, made.values())) == {str}:  # 1 and True are equal, their texts are not
-            self._made, self._made_encoded = dict(made), encoded
+            self._made, self._made_beside, self._made_encoded = dict(made), names, encoded
         return encoded
 
     def _names_of(self, event: Event | Mapping[str, Any], *, ours: bool) -> frozenset[str]:

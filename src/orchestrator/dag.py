@@ -136,14 +136,15 @@ async def run_dag(
         known = ", ".join(ANSWERS)
         raise UsageError(f"on_interrupted must be one of {known}, not {on_interrupted!r}")
     nodes = {node.id: _node(node) for node in dag.nodes.values()}
-    steps = tuple(map(_decl, dag.nodes.values()))
-    Graph(steps)  # before the log is touched: what is wrong with it is an error of the caller's
+    steps = tuple(map(_decl, nodes, nodes.values(), dag.nodes.values()))
+    # Before the log is touched: what is wrong with it is an error of the caller's.
+    graph = Graph(steps)
     started = ev.Started(project=job_id, steps=steps, concurrency=concurrency, timeout_s=timeout_s)
     emitter = events if isinstance(events, EventEmitter) else EventEmitter(events)
     ours = not emitter.is_open
     policy = Policy(concurrency=concurrency, keep_going=keep_going, on_interrupted=on_interrupted)
     try:
-        return await _run(nodes, job_id, context, emitter, policy, started, resume=resume)
+        return await _run(nodes, graph, context, emitter, policy, started, resume=resume)
     finally:
         if ours:
             emitter.close()
@@ -151,7 +152,7 @@ async def run_dag(
 
 async def _run(
     nodes: dict[str, Node],
-    job_id: str,
+    graph: Graph,
     context: Any,
     emitter: EventEmitter,
     policy: Policy,
@@ -159,6 +160,7 @@ async def _run(
     *,
     resume: bool,
 ) -> dict[str, StepResult]:
+    job_id = started.project
     folder = os.path.dirname(os.path.abspath(emitter.path))
     blobs = BlobStore(os.path.join(folder, "artifacts"))
     log = emitter.for_job(job_id)
@@ -166,6 +168,7 @@ async def _run(
     state = JobState(job_id=job_id)
     if resume:
         state = fold_job(emitter.path, blobs, job_id=job_id, graphs=False)
+    state.ahead = graph
     work = FunctionWork(nodes, context, blobs, folder, job_id)
     journal = Journal(log, state, written=as_written(blobs))
     runner = Runner(journal, work, policy, timeout_s=started.timeout_s)
@@ -181,11 +184,11 @@ async def _run(
     return {name: _result(name, state, work) for name in nodes}
 
 
-def _decl(node: DAGNode) -> ev.StepDecl:
+def _decl(name: str, checked: Node, node: DAGNode) -> ev.StepDecl:
     return ev.StepDecl(
-        id=node.id,
+        id=name,
         kind=FUNCTION,
-        needs=tuple(dict.fromkeys(node.needs)),
+        needs=checked.needs,
         regardless=node.regardless or node.finally_,
         last=node.finally_,
         continue_on_error=node.continue_on_error,
@@ -215,13 +218,18 @@ def _node(node: DAGNode) -> Node:
     return Node(
         fn=node.fn,
         is_async=is_async(node.fn),
-        needs=tuple(dict.fromkeys(node.needs)),
+        needs=tuple(dict.fromkeys(node.needs)) if node.needs else (),
         key=node.key,
         timeout_s=node.timeout_s,
         retry=node.retry,
         when=node.when,
-        recovery=Recovery(once=node.effects == "once", max_recoveries=node.max_recoveries),
+        recovery=_recovery(node.effects == "once", node.max_recoveries),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _recovery(once: bool, max_recoveries: int) -> Recovery:
+    return Recovery(once=once, max_recoveries=max_recoveries)
 
 
 def _check_limit(seconds: float | None, what: str) -> None:

@@ -74,13 +74,13 @@ class EventEmitter(Telling):
         self, fields: _Fields, *events: Event | Mapping[str, Any], time_ns: int | None = None
     ) -> range:
         # By the event itself: which thread encodes it, and what else it encodes, is the log's.
-        for event in events:
-            self._owned[id(event)] = fields
+        ids = list(map(id, events))
+        self._owned.update(dict.fromkeys(ids, fields))
         try:
             return self.log.append(*events, time_ns=time_ns)
         finally:
-            for event in events:
-                self._owned.pop(id(event), None)
+            for event_id in ids:
+                del self._owned[event_id]
 
     def for_job(self, job_id: str) -> JobLog:
         """Return the log as one job writes it; what is emitted from now on says `job_id` too."""

@@ -71,7 +71,7 @@ def again(fork: Fork, spec: Spec) -> set[str]:
     found = {fork.from_step}
     waiting = [fork.from_step]
     while waiting:
-        for dependent in graph.dependents[waiting.pop()]:
+        for dependent in graph.dependents.get(waiting.pop(), ()):
             if dependent not in found:
                 found.add(dependent)
                 waiting.append(dependent)

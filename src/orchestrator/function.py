@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from eventlog import Event
+
 from .blobs import BlobStore
 from .errors import FailureKind, StepError
 from .events import FileRef
@@ -22,7 +24,7 @@ from .outputs import Outputs
 from .recovery import ANY, Recovery
 from .retry import RetryPolicy, own_code
 from .state import DONE, JobState, StepState, StepStatus, Success
-from .steps.base import Attempt, Emit, Prepared, Result
+from .steps.base import Attempt, EmitFor, Prepared, Result
 from .threads import Threads
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -41,7 +43,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     when: Callable[[Any, Mapping[str, Any]], bool] | None = None
 
 
-class StepResult(msgspec.Struct, frozen=True, kw_only=True):
+class StepResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of a step.
 
     Attributes:
@@ -143,7 +145,13 @@ class FunctionWork:
         """Return False: nothing keeps a function's answer but its step."""
         return False
 
-    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
+    def attempt(
+        self,
+        name: str,
+        number: int,
+        idempotency_key: str,
+        emit_for: EmitFor,  # noqa: ARG002 - Work's
+    ) -> Attempt:
         """Return what an attempt may touch; a function gets none of it but by its context."""
         return Attempt(
             job_id=self._job_id,
@@ -155,7 +163,7 @@ class FunctionWork:
             log_path="",
             outputs=self._store,
             environ={},
-            emit=emit,
+            emit=_emit_nothing,
             publish=_publish_nothing,
         )
 
@@ -287,6 +295,14 @@ def is_async(fn: Callable[..., Any]) -> bool:
     if inspect.isroutine(fn):
         return inspect.iscoroutinefunction(fn)
     return inspect.iscoroutinefunction(type(fn).__call__)
+
+
+async def _emit_nothing(*events: Event, wait: bool = True) -> None:
+    raise StepError(
+        f"a function reports no events of its attempt ({len(events)}, wait={wait})",
+        kind=FailureKind.EXCEPTION,
+        hint="emit with the EventEmitter that `run_dag` was given",
+    )
 
 
 async def _publish_nothing(folder: str) -> tuple[FileRef, ...]:

@@ -39,10 +39,11 @@ class Graph:
     """The steps of a job, in the order they were declared.
 
     Attributes:
+        source: what it was made of.
         steps: the declarations by id.
         ids: in the order given.
         needs: id to the ids it needs, each once.
-        dependents: id to the ids that need it, in the order given.
+        dependents: id to the ids that need it, in the order given; not there if none does.
         roots: the ids that need nothing.
         regardless: the ids of steps that are looked at whatever became of their needs.
         last: the ids that come when all others have settled; they are `regardless`, too.
@@ -53,9 +54,20 @@ class Graph:
             step that is not `last` but needs one that is.
     """
 
-    __slots__ = ("dependents", "ids", "last", "needs", "order", "regardless", "roots", "steps")
+    __slots__ = (
+        "dependents",
+        "ids",
+        "last",
+        "needs",
+        "order",
+        "regardless",
+        "roots",
+        "source",
+        "steps",
+    )
 
     def __init__(self, steps: Sequence[StepDecl]) -> None:
+        self.source = steps
         self.steps: dict[str, StepDecl] = {}
         for step in steps:
             if step.id in self.steps:
@@ -63,7 +75,7 @@ class Graph:
             self.steps[step.id] = step
         self.ids: tuple[str, ...] = tuple(self.steps)
         self.needs: dict[str, tuple[str, ...]] = {
-            step.id: tuple(dict.fromkeys(step.needs)) for step in steps
+            step.id: tuple(dict.fromkeys(step.needs)) if step.needs else () for step in steps
         }
         dependents: dict[str, list[str]] = {}
         for step_id, needs in self.needs.items():
@@ -75,7 +87,7 @@ class Graph:
                     )
                 dependents.setdefault(need, []).append(step_id)
         self.dependents: dict[str, tuple[str, ...]] = {
-            step_id: tuple(dependents.get(step_id, ())) for step_id in self.ids
+            step_id: tuple(found) for step_id, found in dependents.items()
         }
         self.roots: tuple[str, ...] = tuple(i for i in self.ids if not self.needs[i])
         self.last: tuple[str, ...] = tuple(step.id for step in steps if step.last)
@@ -83,7 +95,7 @@ class Graph:
             (*self.last, *(step.id for step in steps if step.regardless))
         )
         for step_id in self.last:
-            for dependent in self.dependents[step_id]:
+            for dependent in self.dependents.get(step_id, ()):
                 if not self.steps[dependent].last:
                     raise GraphError(
                         f"step {dependent!r} needs {step_id!r}, which comes after it (finally)",
@@ -169,7 +181,7 @@ def _sorted(
     while ready:
         step_id = ready.popleft()
         order.append(step_id)
-        for dependent in dependents[step_id]:
+        for dependent in dependents.get(step_id, ()):
             open_needs[dependent] -= 1
             if not open_needs[dependent]:
                 ready.append(dependent)

@@ -76,14 +76,15 @@ class Journal:
 
     def stage(self, *events: Event) -> None:
         """Let the state take the events in; they are not written yet."""
-        if not self._staged:
+        staged, records, written = self._staged, self._records, self._written
+        if not staged:
             self._time_ns, self._first = self._clock(), self.log.next_seq
             self._ts = self._stamp(self._time_ns)  # one text for all records of a batch
         at_s = self.monotonic()
         for event in events:
-            record = Record(seq=self._first + len(self._staged), ts=self._ts, event=event, offset=0)
-            self._staged.append(event if self._written is None else self._written(event))
-            self._records.append(record)
+            record = Record(self._first + len(staged), self._ts, event, 0)
+            staged.append(event if written is None else written(event))
+            records.append(record)
             evolve(self.state, record, at_s)
 
     def commit(self) -> None:

@@ -27,6 +27,8 @@ _DIGEST = 64
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
 """There may be an integer of over 64 bits."""
+_FEW = 8
+"""Needs with which a key is worth remembering."""
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
@@ -68,6 +70,17 @@ def step_key(kind: str, parts: Mapping[str, Any], needs: Sequence[str | None]) -
         parts: component name to JSON value, as `StepKind.prepare` gives them.
         needs: the output hashes of what it needs, in the order of `needs`.
     """
+    if len(parts) == 1 and len(needs) <= _FEW:
+        [(name, value)] = parts.items()
+        if type(value) is str and len(value) == _DIGEST:
+            return _digest_key(kind, name, value, tuple(needs))
+    return sha256(canonical({"v": KEY_VERSION, "kind": kind, "parts": parts, "needs": needs}))
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_key(kind: str, name: str, value: str, needs: tuple[str | None, ...]) -> str:
+    """Return the key of a function's step: of those that differ in nothing, it is made once."""
+    parts = {name: value}
     return sha256(canonical({"v": KEY_VERSION, "kind": kind, "parts": parts, "needs": needs}))
 
 

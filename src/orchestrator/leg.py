@@ -49,7 +49,8 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
         state.started_at = ts
     state.status, state.started, state.leg_started_at = JobStatus.OPEN, data, ts
     state.finished_at, state.ended_because, state.legs = "", "", state.legs + 1
-    state.graph = graph = Graph(data.steps)
+    ahead, state.ahead = state.ahead, None
+    state.graph = graph = ahead if ahead and ahead.source is data.steps else Graph(data.steps)
     state.steps, state.retries, state.failures, state.tolerated = {}, [], [], []
     state.ready, state.regardless, state.running = OrderedDict(), OrderedDict(), {}
     state.asking, state.fans, state.once = {}, {}, {}

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 def started(state: JobState, name: str, data: ev.StepStart, ts: str) -> None:
     """Take in that an attempt was handed out."""
-    step = state.step(name)
+    step = state.steps.get(name) or state.step(name)
     chosen(state, name)
-    if step.status is StepStatus.WAITING:
-        wait_no_more(state, name)
-    if step.status in SETTLED:  # another writer's log: ours starts no step twice in a leg
-        state.open_steps += 1
+    if step.status is not StepStatus.PENDING:
+        if step.status is StepStatus.WAITING:
+            wait_no_more(state, name)
+        if step.status in SETTLED:  # another writer's log: ours starts no step twice in a leg
+            state.open_steps += 1
     if state.held >= 0:  # else all that is not `last` has settled, or nothing is
         state.begun = True
     state.running[name] = data.key
@@ -55,7 +56,8 @@ def _worked(state: JobState, step: StepState, said_s: float, ts: str) -> float:
 
 def succeeded(state: JobState, name: str, data: ev.StepEnd, record: Record[Any]) -> None:
     """Take in an attempt's result."""
-    duration_s = _worked(state, state.step(name), data.duration_s, record.ts)
+    step = state.steps.get(name) or state.step(name)
+    duration_s = _worked(state, step, data.duration_s, record.ts)
     success = Success(
         step=name,
         seq=record.seq,
@@ -66,7 +68,7 @@ def succeeded(state: JobState, name: str, data: ev.StepEnd, record: Record[Any])
         duration_s=duration_s,
         by=given_by(data, record.sum),
     )
-    _done(state, name, StepStatus.SUCCEEDED, success)
+    _done(state, name, step, StepStatus.SUCCEEDED, success)
 
 
 def failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> None:
@@ -161,7 +163,7 @@ def skipped(state: JobState, name: str, data: ev.Skip) -> None:
         state.gone[success.key].remove(source)
     if success.step != name:
         success = msgspec.structs.replace(success, step=name)
-    _done(state, name, StepStatus.REUSED, success)
+    _done(state, name, step, StepStatus.REUSED, success)
 
 
 def waiting(state: JobState, name: str, data: Shown) -> None:
@@ -178,7 +180,7 @@ def approved(state: JobState, name: str, data: Decision, seq: int) -> None:
     success = Success(
         step=name, seq=seq, key=data.key, output=data.output, output_sha256=data.output_sha256
     )
-    _done(state, name, StepStatus.SUCCEEDED, success)
+    _done(state, name, state.step(name), StepStatus.SUCCEEDED, success)
 
 
 def rejected(state: JobState, name: str, data: Decision, ts: str) -> None:
@@ -214,17 +216,21 @@ def set_by_hand(state: JobState, name: str, data: HandMade, seq: int) -> None:
         output_sha256=data.output_sha256,
         by=data.by,
     )
-    _done(state, name, StepStatus.SUCCEEDED, success)
+    _done(state, name, step, StepStatus.SUCCEEDED, success)
     step.reason = f"set by {data.by}: {data.reason}"
 
 
-def _done(state: JobState, name: str, status: StepStatus, success: Success) -> None:
+def _done(
+    state: JobState, name: str, step: StepState, status: StepStatus, success: Success
+) -> None:
     """Record a result."""
-    step = state.step(name)
-    chosen(state, name)
-    state.running.pop(name, None)
-    state.asking.pop(name, None)
-    already = step.status in SETTLED
+    already = False
+    if step.status is StepStatus.RUNNING:
+        state.running.pop(name, None)
+    else:
+        chosen(state, name)
+        state.asking.pop(name, None)
+        already = step.status in SETTLED
     step.status, step.success, step.fault = status, success, None
     if step.crashes:
         step.crashes = 0

@@ -23,7 +23,7 @@ from .recovery import Recovery
 from .retry import NO_RETRY, RetryPolicy
 from .runner import Runner
 from .state import JobState, Success
-from .steps.base import Attempt, Emit, Prepared, Result
+from .steps.base import Attempt, EmitFor, Prepared, Result
 from .work import Expansion, SpecParts, Work
 
 QUIET_TURNS = 50
@@ -113,7 +113,7 @@ class Rehearsal:
     def outputs(self, state: JobState) -> None:
         """Return none: they could be large, and nothing is written."""
 
-    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
+    def attempt(self, name: str, number: int, idempotency_key: str, emit_for: EmitFor) -> Attempt:
         """Return an attempt that may touch nothing."""
         return Attempt(
             job_id="",
@@ -125,7 +125,7 @@ class Rehearsal:
             log_path="",
             outputs=cast("Any", None),
             environ={},
-            emit=emit,
+            emit=emit_for(name, number),
             publish=cast("Any", None),
         )
 

@@ -47,6 +47,8 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Report(NamedTuple):
+    """Events of an attempt under way, and whom to tell that they are durable."""
+
     events: tuple[Event, ...]
     durable: anyio.Event | None
 
@@ -81,15 +83,16 @@ class Runner:
         self._policy = policy
         self._timeout_s = timeout_s
         self._parts = parts
-        self._inbox: deque[_Report] = deque()
+        self._inbox: deque[_Report | Event] = deque()  # an event: the outcome of an attempt
         self._wake = anyio.Event()
+        self._roused = False
         self._alive: set[str] = set()
         self._stop: Stop | None = None
         self._begun_s = 0.0
         self._asked: deque[_Asked] = deque()
         self._answered: list[tuple[Callable[[str], None], str]] = []
         self._late = False
-        self._starter = Starter(journal, work, parts, policy.on_interrupted, self._emitter)
+        self._starter = Starter(journal, work, parts, policy.on_interrupted, self._emit_for)
 
     @property
     def stopped(self) -> Stop | None:
@@ -100,7 +103,7 @@ class Runner:
         """Start nothing more, cancel what runs, record it. The first reason counts."""
         if self._stop is None:
             self._stop = why
-            self._wake.set()
+            self._rouse()
 
     def ask(self, request: Request, answered: Callable[[str], None]) -> None:
         """Take in what a person asks of the job.
@@ -110,7 +113,7 @@ class Runner:
             answered: called once it is durable, or with the reason why it is refused.
         """
         self._asked.append(_Asked(request, answered))
-        self._wake.set()
+        self._rouse()
 
     async def drive(self, started: ev.Started, adopted: Sequence[ev.StepAdopted] = ()) -> JobState:
         """Run the leg to its end and return the state.
@@ -196,6 +199,9 @@ class Runner:
         arrived: list[Event] = []
         while self._inbox:
             report = self._inbox.popleft()
+            if not isinstance(report, _Report):
+                arrived.append(report)
+                continue
             arrived += report.events
             if report.durable is not None:
                 acknowledged.append(report.durable)
@@ -254,7 +260,7 @@ class Runner:
                 elif len(state.failures) > failed:
                     break  # a failure may mean that nothing more starts
 
-    def _emitter(self, name: str, number: int) -> Emit:
+    def _emit_for(self, name: str, number: int) -> Emit:
         async def emit(*events: Event, wait: bool = True) -> None:
             step = self._journal.state.steps[name]
             over = name not in self._alive or step.attempt != number
@@ -269,16 +275,25 @@ class Runner:
 
     def _report(self, events: tuple[Event, ...], durable: anyio.Event | None) -> None:
         self._inbox.append(_Report(events, durable))
-        self._wake.set()
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Let the loop go on, if it waits: there is something to take in."""
+        if not self._roused:
+            self._roused = True
+            self._wake.set()
+
+    def _sleep_again(self) -> None:
+        self._roused = False
+        self._wake = anyio.Event()
 
     async def _attempt(self, launch: Launch) -> None:
         try:
             outcome = await carry_out(self._work, launch, self._journal.monotonic)
-            self._inbox.append(_Report((outcome,), None))
+            self._inbox.append(outcome)
         finally:
             self._alive.remove(launch.step)
-            if not self._wake.is_set():
-                self._wake.set()
+            self._rouse()
 
     async def _arrivals(self, wake_after_s: float | None) -> None:
         """Wait for a report, a stop, a retry that is due, or the leg's limit."""
@@ -294,8 +309,8 @@ class Runner:
         else:
             with anyio.move_on_after(limit_s):
                 await self._wake.wait()
-        if self._wake.is_set():
-            self._wake = anyio.Event()
+        if self._roused:
+            self._sleep_again()
 
     def _time_is_over(self) -> None:
         """End what runs; what runs regardless may come yet, within a limit of its own."""
@@ -321,7 +336,7 @@ class Runner:
         attempts.cancel()
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WAIT_S):
             while self._alive:
-                self._wake = anyio.Event()
+                self._sleep_again()
                 await self._wake.wait()
         return self._take_in()
 

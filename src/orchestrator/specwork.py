@@ -35,7 +35,7 @@ from .sights import Sights, job_seen
 from .spec.model import Spec, Step
 from .state import DONE, SETTLED, JobState, Success
 from .stepcache import StepCache
-from .steps.base import Answers, Attempt, Emit, Prepared, Result, Scope, StepKind
+from .steps.base import Answers, Attempt, Emit, EmitFor, Prepared, Result, Scope, StepKind
 from .steps.llm import LLMStep
 from .templates import condition
 from .work import Expansion
@@ -173,7 +173,7 @@ class SpecWork:
         for left in glob.glob(os.path.join(glob.escape(self._folder.path), f"{ATTEMPT}*")):
             shutil.rmtree(left, ignore_errors=True)
 
-    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
+    def attempt(self, name: str, number: int, idempotency_key: str, emit_for: EmitFor) -> Attempt:
         """Return what an attempt may touch, with a private folder made for it.
 
         A call whose answer goes to no file has none: thousands of them would wait for the disk.
@@ -186,6 +186,8 @@ class SpecWork:
 
         if "[" in name:
             os.makedirs(os.path.dirname(self._folder.step_log(name)), mode=0o700, exist_ok=True)
+
+        emit = emit_for(name, number)
 
         async def publish(folder: str) -> tuple[FileRef, ...]:
             return await self._publish(name, folder, emit)

@@ -7,7 +7,6 @@ durable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 from . import events as ev
 from .attempt import Launch, failed_before, gathered
@@ -20,7 +19,7 @@ from .moves import rejection
 from .plan import not_run, reusable
 from .recovery import doubted_as, in_doubt, recover
 from .state import DONE, JobState, StepState, StepStatus
-from .steps.base import Emit, Prepared, Result
+from .steps.base import EmitFor, Prepared, Result
 from .work import SpecParts, Work
 
 NEEDS_TOLD = 1000
@@ -39,7 +38,7 @@ class Starter:
         work: its steps.
         parts: of a spec: its groups.
         on_interrupted: what the user said of steps whose effect is in doubt.
-        emit: returns what an attempt reports with.
+        emit_for: makes what an attempt reports with.
     """
 
     def __init__(
@@ -48,13 +47,13 @@ class Starter:
         work: Work,
         parts: SpecParts | None,
         on_interrupted: str,
-        emit: Callable[[str, int], Emit],
+        emit_for: EmitFor,
     ) -> None:
         self._journal = journal
         self._work = work
         self._parts = parts
         self._on_interrupted = on_interrupted
-        self._emit = emit
+        self._emit_for = emit_for
 
     def begin(self, name: str) -> Launch | None:
         """Prepare a step, and stage that it was skipped, failed at once, or started."""
@@ -104,7 +103,7 @@ class Starter:
                 ),
             )
         )
-        attempt = self._work.attempt(name, number, idempotency_key, self._emit(name, number))
+        attempt = self._work.attempt(name, number, idempotency_key, self._emit_for)
         return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
 
     def _wanted(self, name: str, step: StepState) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from .recovery import Recovery
 from .retry import RetryPolicy
 from .state import JobState, Success
-from .steps.base import Attempt, Emit, Prepared, Result
+from .steps.base import Attempt, EmitFor, Prepared, Result
 
 
 class Expansion(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +78,8 @@ class Work(Protocol):
         """Tell whether another attempt would find its answer there, and have no effect."""
         ...
 
-    def attempt(self, name: str, number: int, idempotency_key: str, emit: Emit) -> Attempt:
-        """Return what an attempt may touch."""
+    def attempt(self, name: str, number: int, idempotency_key: str, emit_for: EmitFor) -> Attempt:
+        """Return what an attempt may touch; `emit_for` makes what it reports with, if it does."""
         ...
 
     async def perform(self, name: str, prepared: Prepared, attempt: Attempt) -> Result:

@@ -10,9 +10,11 @@ import msgspec
 from eventlog import Event
 
 from .blobs import BlobStore
-from .events import JobResumed, JobStarted, StepExpanded, StepStarted, StepSucceeded
+from .events import JobResumed, JobStarted, StepExpanded, StepSkipped, StepStarted, StepSucceeded
 from .instances import apart
 from .outputs import INLINE_MAX_BYTES
+
+_FREQUENT = frozenset((StepStarted, StepSucceeded, StepSkipped))
 
 
 def as_written(blobs: BlobStore) -> Callable[[Event], Event]:
@@ -24,9 +26,8 @@ def as_written(blobs: BlobStore) -> Callable[[Event], Event]:
     """
 
     def written(event: Event) -> Event:
-        kind = type(event)
-        if (kind is StepStarted or kind is StepSucceeded) and "[" not in event.step:  # type: ignore[attr-defined]
-            return event  # what is frequent comes first
+        if type(event) in _FREQUENT and "[" not in event.step:  # type: ignore[attr-defined]
+            return event
         if isinstance(event, StepExpanded):
             event = _smaller(event, "items", blobs)
         elif isinstance(event, JobStarted | JobResumed):

@@ -121,7 +121,7 @@ class Script:
     def answered(self, name, prepared):
         return name in self.answers
 
-    def attempt(self, name, number, idempotency_key, emit):
+    def attempt(self, name, number, idempotency_key, emit_for):
         return Attempt(
             job_id="j",
             step=name,
@@ -132,7 +132,7 @@ class Script:
             log_path="",
             outputs=None,
             environ={},
-            emit=emit,
+            emit=emit_for(name, number),
             publish=None,
         )
 

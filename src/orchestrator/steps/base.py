@@ -30,6 +30,9 @@ With `wait=False` it returns at once: the events are in the log before the attem
 nothing else may depend on them.
 """
 
+EmitFor = Callable[[str, int], Emit]
+"""Makes the `Emit` of one attempt, by its step's name and its number."""
+
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A step whose parameters are known.
