@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -434,6 +435,60 @@ def test_resume_by_id_uses_the_frozen_spec_and_its_files(user):
     (user.home / "job.yaml").unlink()
     user.orch("resume", user.job().name)
     assert len(events(user.job(), "step.skipped")) == 1
+
+
+def test_all_commands_that_begin_a_leg_take_the_same_options():
+    from typer.main import get_command
+
+    from orchestrator.cli.app import app
+
+    commands = get_command(app).commands
+    options = {
+        name: {parameter.name for parameter in commands[name].params}
+        for name in ("run", "resume", "plan", "retry")
+    }
+    of_run = options["run"] - {"spec", "spec_option", "resume"}
+    assert options["resume"] == of_run | {"job"}
+    assert options["plan"] == of_run - {"dry_run", "display"} | {"spec", "resume"}
+    # What has failed is tried again as it was.
+    of_a_spec = {"provider", "model", "set_", "dry_run"}
+    assert options["retry"] == of_run - of_a_spec | {"job"}
+
+
+def test_resume_by_id_takes_what_a_run_takes_and_remembers_it(user):
+    user.write(
+        "job.yaml",
+        """
+        project: p
+        model: echo
+        inputs: {topic: {default: bees}}
+        steps:
+          ask: {llm: {prompt: "Say {{ inputs.topic }}"}}
+          fails: {needs: ask, run: "exit 1"}
+          other: {run: "until grep -q step.failed runs/*/events.jsonl; do sleep 0.01; done"}
+          late: {needs: other, run: "echo late"}
+        """,
+    )
+    user.orch("run", "job.yaml", code=1)
+    assert not events(user.job(), "step.started", "late")
+    plan = user.orch("resume", "latest", "--set", "topic=ants", "--keep-going", "--dry-run")
+    assert re.search(r"run +ask +prompt changed", plan.out)
+    assert plan.err.endswith(f"next: orch resume {user.job().name} --set topic=ants --keep-going\n")
+    user.orch("resume", "latest", "--set", "topic=ants", "--no-cache", "--keep-going", code=1)
+    assert len(events(user.job(), "step.started", "late")) == 1
+    assert [e["data"]["given"] for e in events(user.job(), "job.resumed")] == [{"topic": "ants"}]
+    assert not list((user.job() / ".cache").iterdir())[1:]  # nothing beside the first answer
+    # It goes on as it was told to, until it is told otherwise.
+    user.write("job.yaml", (user.home / "job.yaml").read_text().replace("echo late", "echo 2"))
+    user.orch("run", "job.yaml", "--resume", code=1)
+    assert len(events(user.job(), "step.started", "late")) == 2
+    user.write("job.yaml", (user.home / "job.yaml").read_text().replace("sleep 0.01", "sleep 0.02"))
+    user.orch("run", "job.yaml", "--resume", "--no-keep-going", code=1)
+    assert not events(user.job(), "job.resumed")[-1]["data"].get("keep_going")
+    user.orch("retry", "latest", "--cache-only", code=1)
+    assert "exclude each other" in (
+        user.orch("resume", "latest", "--refresh", "--no-cache", code=2).err
+    )
 
 
 def test_refresh_asks_again_and_no_cache_leaves_nothing(user):

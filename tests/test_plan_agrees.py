@@ -120,17 +120,18 @@ def disagreement(row, types, *, group):
     return True
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
-@given(specs(), st.lists(edits(), min_size=1, max_size=3))
-def test_a_leg_does_what_its_plan_says(steps, changes):
+@settings(max_examples=30, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(specs(), st.lists(edits(), min_size=1, max_size=3), st.booleans())
+def test_a_leg_does_what_its_plan_says(steps, changes, keep_going):
     with tempfile.TemporaryDirectory() as runs_dir:
         seq, what = 0, ("nothing", 0, LISTS[0], True)
         for change in (what, *changes):
             steps = edited(steps, *change[:2])
             spec = built(steps, *change[2:], backwards=change[0] == "order")
             options = {"runs_dir": runs_dir, "resume": True, "warn": lambda _: None, "environ": {}}
+            options["keep_going"] = keep_going
             plan = anyio.run(forecast, read_spec(spec), Options(**options))
-            done = run(spec, keep_going=True, **options)
+            done = run(spec, **options)
             told = happened(done.path, seq)
             seq = done.state.seq + 1
             rows = {row.step: row for row in plan.steps}

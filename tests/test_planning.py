@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from orchestrator.recovery import ANSWERS
 from userkit import User, events, plain
 
 SPEC = """
@@ -190,6 +191,58 @@ def test_a_resume_tells_its_plan_first(user):
     first = done.err.splitlines()[1:3]
     assert first[0] == "plan: 5 steps: 1 run, 3 skipped, 1 depending on them"
     assert first[1] == "  run      notes  prompt changed"
+
+
+FAILING = """
+    project: failing
+    steps:
+      early: {run: echo 1}
+      bad: {if: inputs.word, run: echo 2}
+      late: {run: echo 3}
+      after: {needs: early, run: echo 4}
+      clean: {finally: true, run: echo 5}
+    inputs: {word: {default: no boolean}}
+"""
+
+
+def test_a_plan_stops_where_a_run_with_the_same_flags_would(tmp_path, snapshot):
+    user = User(tmp_path)
+    user.write("job.yaml", FAILING)
+    assert user.orch("plan", "job.yaml").out == snapshot
+    assert planned(user)["late"] == "skipped"
+    assert planned(user, "--keep-going")["late"] == "run"
+    assert user.orch("run", "job.yaml", "--dry-run", "-k", "--json").json["summary"]["run"] == 2
+    user.orch("run", "job.yaml", code=1)
+    assert not events(user.job(), "step.started", "late")
+
+
+def test_a_plan_knows_what_is_forbidden_to_be_asked(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        "project: p\nmodel: echo\nsteps:\n  a: {llm: {prompt: hello}}\n"
+        "  b: {needs: a, llm: {prompt: 'and {{ steps.a.output.text }}'}}\n",
+    )
+    assert planned(user, "--cache-only") == {"a": "fails", "b": "skipped"}
+    done = user.orch("plan", "job.yaml", "--cache-only")
+    assert "the answer is not in the cache (first)" in done.out
+    assert done.err.endswith("next: orch run job.yaml --cache-only\n")
+    user.orch("run", "job.yaml", "--cache-only", code=6)
+    user.orch("run", "job.yaml")
+    assert planned(user, "--cache-only") == {"a": "cached", "b": "cached"}
+    assert planned(user, "--refresh=b") == {"a": "cached", "b": "run"}
+    assert "has no step 'c'" in user.orch("plan", "job.yaml", "--refresh=c", code=2).err
+
+
+def test_a_plan_takes_the_answer_about_what_was_cut_off(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", "project: p\nsteps: {a: {run: 'kill -9 $PPID', effects: once}}\n")
+    user.start("run", "job.yaml").communicate()
+    told = {
+        answer: planned(user, "--resume", "--on-interrupted", answer)["a"] for answer in ANSWERS
+    }
+    assert told == {"rerun": "run", "skip": "skipped", "fail": "fails"}
+    assert planned(user, "--resume") == {"a": "fails"}
 
 
 def test_a_plan_needs_what_a_run_needs(user):

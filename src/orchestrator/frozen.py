@@ -84,7 +84,12 @@ _OVERRIDES = ("provider", "model", "max_cost")
 
 
 def freeze(
-    spec: Spec, folder: RunFolder, overrides: Mapping[str, Any], chosen: dict[str, str]
+    spec: Spec,
+    folder: RunFolder,
+    overrides: Mapping[str, Any],
+    chosen: dict[str, str],
+    *,
+    keep_going: bool = False,
 ) -> ev.Started:
     """Freeze the spec and the files it names, and return what the leg sets out to do."""
     text = spec.source.text or canonical({"project": spec.project}).decode()
@@ -112,6 +117,7 @@ def freeze(
         version=__version__,
         given=overrides["inputs"],
         overrides={name: overrides[name] for name in _OVERRIDES if overrides[name]},
+        keep_going=keep_going,
         budget=spec.budget if spec.budget.limits else None,
         models=chosen,
         limits=spec.limits.kinds,

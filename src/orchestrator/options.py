@@ -16,6 +16,7 @@ from .dotenv import with_secrets
 from .folder import RunFolder
 from .forking import Fork
 from .jobs import Jobs
+from .plan import Policy
 from .providers.base import Progress
 from .secrecy import Secrets, named
 from .spec.model import Spec
@@ -42,7 +43,8 @@ class Options:
         prices: a file of prices that goes before what ships, and before ORCH_PRICES.
         kinds: given the kinds of steps, returns those to use; for a replay.
         fork: begin a new job from another one, in place of going on with one.
-        keep_going: go on with what does not depend on a failed step.
+        keep_going: go on with what does not depend on a failed step; None: as the last leg was
+            told.
         on_interrupted: `rerun`, `skip` or `fail`: what to do with steps with `effects: once`
             whose last attempt was cut off.
         max_cost: US dollars that the job may spend in all, over all legs.
@@ -66,7 +68,7 @@ class Options:
     refresh: tuple[str, ...] = ()
     prices: str = ""
     kinds: Callable[[Mapping[str, StepKind]], Mapping[str, StepKind]] | None = None
-    keep_going: bool = False
+    keep_going: bool | None = None
     on_interrupted: str = ""
     max_cost: str | None = None
     listen: Listen | None = None
@@ -113,6 +115,19 @@ def overrides_of(before: JobState | None, options: Options) -> dict[str, Any]:
         given["max_cost"] = given["max_cost"] or started.overrides.get("max_cost")
         given["inputs"] = {**started.given, **given["inputs"]}
     return given
+
+
+def policy_of(spec: Spec, before: JobState | None, options: Options) -> Policy:
+    """Return what holds for a leg: what is given now, else what the last leg was given."""
+    keep_going = options.keep_going
+    if keep_going is None:
+        started = before.started if before is not None else None
+        keep_going = started is not None and started.keep_going
+    return Policy(
+        concurrency=spec.concurrency,
+        keep_going=keep_going,
+        on_interrupted=options.on_interrupted,
+    )
 
 
 def sure_calls(spec: Spec, before: JobState | None, options: Options) -> set[str]:

@@ -91,6 +91,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Values of the spec's inputs that were given from outside."""
     overrides: dict[str, str] = {}
     """`provider`, `model` and `max_cost` that were given in place of the spec's."""
+    keep_going: bool = False
     budget: Budget | None = None
     parent: Parent | None = None
     models: dict[str, str] = {}

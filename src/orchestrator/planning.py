@@ -28,8 +28,8 @@ from .frozen import frozen_leg
 from .instances import base_of
 from .keys import part_hashes
 from .masking import Masker
-from .options import Options, secrets_of
-from .plan import Policy
+from .options import Options, policy_of, secrets_of
+from .plan import Policy, why_stopped
 from .providers.auto import settled
 from .providers.failures import clean
 from .rehearsal import Rehearsal
@@ -115,12 +115,13 @@ async def foresee(
         work = _work(spec, place, providers, cache, options, lambda: again)
         rehearsal = Rehearsal(work, work, work.cached)
         started = ev.Started(project=spec.project, steps=spec.decls)
-        await rehearsal.run(again, started, Policy(on_interrupted=options.on_interrupted))
+        policy = policy_of(spec, before, options)
+        await rehearsal.run(again, started, policy)
         old = _Frozen(
             place, before, lambda s: _work(s, place, providers, cache, options, lambda: before)
         )
         earlier = Earlier(place, old.parts) if folder is not None else None
-        reasons = _Reasons(before, again, rehearsal, earlier, secrets.masker)
+        reasons = _Reasons(before, again, rehearsal, earlier, secrets.masker, policy)
         steps = tuple(reasons.rows())
         await providers.aclose()
     return Forecast(job_id=folder.job_id if folder else "", project=spec.project, steps=steps)
@@ -215,8 +216,10 @@ class _Reasons:
         rehearsal: Rehearsal,
         earlier: Earlier | None,
         masker: Masker,
+        policy: Policy,
     ) -> None:
         self._masker = masker
+        self._stopped = why_stopped(after, policy)
         self._before = before
         self._after = after
         self._rehearsal = rehearsal
@@ -269,6 +272,8 @@ class _Reasons:
                 why = f"depends on {', '.join(on)}" if on else "its turn has not come"
                 if decl.last:
                     why = "comes last: it depends on how the others end"
+                if self._stopped and name not in self._after.graph.regardless:
+                    why = f"{why}, and {self._stopped}"
                 return put(row, action="depends", why=why, depends_on=on)
 
     def _known(self, need: str) -> bool:

@@ -62,7 +62,7 @@ class Rehearsal:
     async def run(self, state: JobState, started: ev.Started, policy: Policy) -> None:
         """Rehearse a leg to where nothing more can be known; `state` is used up."""
         journal = Journal(_Nowhere(), state, clock=lambda: 0, listen=self._listen)
-        policy = msgspec.structs.replace(policy, concurrency=1 << 30, keep_going=True)
+        policy = msgspec.structs.replace(policy, concurrency=1 << 30)
         runner = Runner(journal, self, policy, parts=self)
         async with anyio.create_task_group() as group:
             group.start_soon(self._drive, runner, started)

@@ -25,10 +25,9 @@ from .inbox import Inbox, settle, watch
 from .jobs import Jobs
 from .journal import Journal, line_fields
 from .masking import Masker
-from .options import Listen, Options, earlier_job, overrides_of, secrets_of, sure_calls
+from .options import Listen, Options, earlier_job, overrides_of, policy_of, secrets_of, sure_calls
 from .outputs import Outputs
 from .petition import project_out
-from .plan import Policy
 from .preflight import check_functions, read_spec
 from .purse import Purse, check_prices
 from .results import JobResult, result_of
@@ -98,13 +97,13 @@ async def execute(spec: Spec, options: Options) -> JobResult:
         if log.recovered is not None:
             options.warn(f"note: the last line was cut off and set aside: {log.recovered.moved_to}")
         state = jobs.load(folder) if earlier else JobState(job_id=folder.job_id)
-        blobs = BlobStore(folder.artifacts)
-        journal = Journal(log, state, written=as_written(blobs))
-        journal.listen = _listener(folder, jobs, state, options)
+        blobs, told = BlobStore(folder.artifacts), _listener(folder, jobs, state, options)
+        journal = Journal(log, state, written=as_written(blobs), listen=told)
         inbox = Inbox(folder.inbox, options.warn)
         settle(inbox, journal, Outputs(blobs).keep)
-        started = freeze(spec, folder, overrides, chosen)
-        started, heirs = _taken_over(options.fork, spec, folder, started)
+        policy = policy_of(spec, before, options)
+        set_out = freeze(spec, folder, overrides, chosen, keep_going=policy.keep_going)
+        started, heirs = _taken_over(options.fork, spec, folder, set_out)
         cache = _cache_of(spec, folder, options)
         try:
             providers.warm(spec, cache)
@@ -122,17 +121,7 @@ async def execute(spec: Spec, options: Options) -> JobResult:
                 StepCache(cache, folder, spec.project, spec.output_dir, options.warn),
             )
             work.tidy()
-            runner = Runner(
-                journal,
-                work,
-                Policy(
-                    concurrency=spec.concurrency,
-                    keep_going=options.keep_going,
-                    on_interrupted=options.on_interrupted,
-                ),
-                timeout_s=spec.timeout_s,
-                parts=work,
-            )
+            runner = Runner(journal, work, policy, timeout_s=spec.timeout_s, parts=work)
             look = functools.partial(watch, inbox, runner)
             warn = options.warn if options.signals else None
             await signals.drive(runner, started, heirs, look, warn)

@@ -72,8 +72,20 @@ Model = Annotated[str, typer.Option(help="In place of the spec's model.")]
 Inputs = Annotated[list[str] | None, typer.Option("--set", help="An input: name=value.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would run.")]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", "-k", help="Run what does not need a failed step.")
+    bool | None,
+    typer.Option(
+        "--keep-going/--no-keep-going", "-k", help="Run what does not need a failed step."
+    ),
 ]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")]
+Refresh = Annotated[
+    bool,
+    typer.Option(
+        "--refresh", help="Ask again, and keep the new answers; --refresh=STEP: of one step."
+    ),
+]
+RefreshStep = Annotated[list[str] | None, typer.Option("--refresh-step", hidden=True)]
+CacheOnly = Annotated[bool, typer.Option("--cache-only", help="Fail rather than call a model.")]
 Shown = Annotated[
     Display | None,
     typer.Option(envvar="ORCH_DISPLAY", help="Progress: full on a terminal, else plain."),

@@ -8,6 +8,7 @@ import typer
 
 from .base import (
     AsJson,
+    CacheOnly,
     DryRun,
     Inputs,
     Interrupted,
@@ -16,8 +17,11 @@ from .base import (
     KeepGoing,
     MaxCost,
     Model,
+    NoCache,
     Prices,
     Provider,
+    Refresh,
+    RefreshStep,
     RunsDir,
     Shown,
     app,
@@ -33,22 +37,13 @@ def run(
     model: Model = "",
     set_: Inputs = None,
     dry_run: DryRun = False,
-    keep_going: KeepGoing = False,
+    keep_going: KeepGoing = None,
     on_interrupted: Interrupted = None,
     max_cost: MaxCost = "",
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither read nor write the cache.")
-    ] = False,
-    refresh: Annotated[
-        bool,
-        typer.Option(
-            "--refresh", help="Ask again, and keep the new answers; --refresh=STEP: of one step."
-        ),
-    ] = False,
-    refresh_step: Annotated[list[str] | None, typer.Option("--refresh-step", hidden=True)] = None,
-    cache_only: Annotated[
-        bool, typer.Option("--cache-only", help="Fail rather than call a model.")
-    ] = False,
+    no_cache: NoCache = False,
+    refresh: Refresh = False,
+    refresh_step: RefreshStep = None,
+    cache_only: CacheOnly = False,
     prices: Prices = "",
     display: Shown = None,
     as_json: AsJson = False,
@@ -62,36 +57,39 @@ def run(
     """
     from ..preflight import read_spec
     from . import run as command
+    from .flags import Flags, settings
 
     path = _named_once(spec, spec_option)
-    inputs = command.settings(set_ or [])
+    inputs = settings(set_ or [])
     checked = read_spec(path, provider or None)
-    again = command.again(path, runs_dir, provider, model, set_ or [], resume=resume or not dry_run)
-    cache = command.cache_mode(no_cache=no_cache, refresh=refresh, cache_only=cache_only)
+    flags = Flags(
+        keep_going=keep_going,
+        on_interrupted=on_interrupted.value if on_interrupted else None,
+        max_cost=max_cost,
+        no_cache=no_cache,
+        refresh=refresh,
+        refresh_step=refresh_step,
+        cache_only=cache_only,
+        prices=prices,
+    )
+    options = {
+        **flags.options(),
+        "resume": resume,
+        "provider": provider or None,
+        "model": model or None,
+        "inputs": inputs,
+        "runs_dir": runs_dir,
+    }
+    given = (path, runs_dir, provider, model, set_ or [])
     if dry_run:
         from .planned import plan
 
-        given = {"resume": resume, "provider": provider or None, "model": model or None}
-        plan(
-            checked, again, as_json=as_json, runs_dir=runs_dir, inputs=inputs, cache=cache, **given
-        )
+        again = command.again(*given, resume=resume, more=flags.words())
+        plan(checked, again, as_json=as_json, **options)
         return
+    shown = display.value if display else ""
     code = command.run_spec(
-        checked,
-        again,
-        display=display.value if display else "",
-        as_json=as_json,
-        runs_dir=runs_dir,
-        resume=resume,
-        provider=provider or None,
-        model=model or None,
-        inputs=inputs,
-        keep_going=keep_going,
-        on_interrupted=on_interrupted.value if on_interrupted else "",
-        max_cost=max_cost or None,
-        cache=cache,
-        refresh=command.refreshed(checked, refresh_step or [], plain=not (no_cache or cache_only)),
-        prices=prices,
+        checked, command.again(*given), display=shown, as_json=as_json, **options
     )
     raise typer.Exit(code)
 
@@ -113,9 +111,17 @@ def _named_once(spec: str, spec_option: str) -> str:
 @app.command()
 def resume(
     job: JobRef = "latest",
-    keep_going: KeepGoing = False,
+    provider: Provider = "",
+    model: Model = "",
+    set_: Inputs = None,
+    dry_run: DryRun = False,
+    keep_going: KeepGoing = None,
     on_interrupted: Interrupted = None,
     max_cost: MaxCost = "",
+    no_cache: NoCache = False,
+    refresh: Refresh = False,
+    refresh_step: RefreshStep = None,
+    cache_only: CacheOnly = False,
     prices: Prices = "",
     display: Shown = None,
     as_json: AsJson = False,
@@ -123,24 +129,36 @@ def resume(
 ) -> None:
     """Go on with a job where it stopped.
 
-    The spec is the one that was frozen when the job last began.
+    The spec is the one that was frozen when the job last began; the other options are those of
+    orch run --resume.
 
     Example: orch resume latest
     """
     from . import run as command
+    from .flags import Flags
 
-    raise typer.Exit(
-        command.resume_job(
-            job,
-            runs_dir,
-            display=display.value if display else "",
-            as_json=as_json,
-            keep_going=keep_going,
-            on_interrupted=on_interrupted.value if on_interrupted else "",
-            max_cost=max_cost or None,
-            prices=prices,
-        )
+    flags = Flags(
+        keep_going=keep_going,
+        on_interrupted=on_interrupted.value if on_interrupted else None,
+        max_cost=max_cost,
+        no_cache=no_cache,
+        refresh=refresh,
+        refresh_step=refresh_step,
+        cache_only=cache_only,
+        prices=prices,
     )
+    code = command.resume_job(
+        job,
+        runs_dir,
+        flags,
+        provider=provider,
+        model=model,
+        pairs=set_ or [],
+        dry_run=dry_run,
+        display=display.value if display else "",
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
 
 
 @app.command(name="plan")
@@ -150,6 +168,14 @@ def plan_(
     provider: Provider = "",
     model: Model = "",
     set_: Inputs = None,
+    keep_going: KeepGoing = None,
+    on_interrupted: Interrupted = None,
+    max_cost: MaxCost = "",
+    no_cache: NoCache = False,
+    refresh: Refresh = False,
+    refresh_step: RefreshStep = None,
+    cache_only: CacheOnly = False,
+    prices: Prices = "",
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
 ) -> None:
@@ -163,18 +189,31 @@ def plan_(
     from ..preflight import read_spec
     from . import planned
     from . import run as command
+    from .flags import Flags, settings
 
     checked = read_spec(spec, provider or None)
-    again = command.again(spec, runs_dir, provider, model, set_ or [], resume=resume)
+    flags = Flags(
+        keep_going=keep_going,
+        on_interrupted=on_interrupted.value if on_interrupted else None,
+        max_cost=max_cost,
+        no_cache=no_cache,
+        refresh=refresh,
+        refresh_step=refresh_step,
+        cache_only=cache_only,
+        prices=prices,
+    )
+    given = (spec, runs_dir, provider, model, set_ or [])
+    again = command.again(*given, resume=resume, more=flags.words())
     planned.plan(
         checked,
         again,
+        **flags.options(),
         as_json=as_json,
         runs_dir=runs_dir,
         resume=resume,
         provider=provider or None,
         model=model or None,
-        inputs=command.settings(set_ or []),
+        inputs=settings(set_ or []),
     )
 
 
@@ -219,7 +258,14 @@ def approve(
 @app.command()
 def retry(
     job: JobRef = "latest",
-    keep_going: KeepGoing = False,
+    keep_going: KeepGoing = None,
+    on_interrupted: Interrupted = None,
+    max_cost: MaxCost = "",
+    no_cache: NoCache = False,
+    refresh: Refresh = False,
+    refresh_step: RefreshStep = None,
+    cache_only: CacheOnly = False,
+    prices: Prices = "",
     display: Shown = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",
@@ -231,11 +277,21 @@ def retry(
     Example: orch retry latest
     """
     from . import run as command
+    from .flags import Flags
 
-    shown = display.value if display else ""
-    raise typer.Exit(
-        command.retry_job(job, runs_dir, display=shown, as_json=as_json, keep_going=keep_going)
+    flags = Flags(
+        keep_going=keep_going,
+        on_interrupted=on_interrupted.value if on_interrupted else None,
+        max_cost=max_cost,
+        no_cache=no_cache,
+        refresh=refresh,
+        refresh_step=refresh_step,
+        cache_only=cache_only,
+        prices=prices,
     )
+    shown = display.value if display else ""
+    code = command.retry_job(job, runs_dir, flags, display=shown, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -246,7 +302,7 @@ def fork(
     ] = "",
     spec: Annotated[str, typer.Option("--spec", help="In place of the job's frozen file.")] = "",
     dry_run: DryRun = False,
-    keep_going: KeepGoing = False,
+    keep_going: KeepGoing = None,
     display: Shown = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = "runs",

@@ -39,7 +39,7 @@ def prompt(
     """
     from ..preflight import read_spec
     from . import prompts as command
-    from .run import settings
+    from .flags import settings
 
     checked = read_spec(spec, provider or None).with_overrides(
         provider=provider or None, model=model or None, inputs=settings(set_ or [])

@@ -13,6 +13,7 @@ from eventlog.table import visible
 
 from ..spec.model import Spec
 from . import out
+from .flags import check_refreshed
 
 if TYPE_CHECKING:
     from ..planning import Change, Forecast, Foreseen
@@ -42,6 +43,7 @@ def plan(spec: Spec, again: str, *, as_json: bool, runs_dir: str, **options: Any
     from ..options import Options
     from ..wiring import forecast
 
+    check_refreshed(spec, options.get("refresh", ()))
     given = Options(warn=out.talk, runs_dir=runs_dir, **options)
     found = anyio.run(functools.partial(forecast, spec, given))
     if as_json:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from eventlog.table import visible
 
-from ..cachepolicy import CacheMode
-from ..errors import UsageError
 from ..report import manifest
 from ..spec.model import Spec
 from ..status import Totals
-from ..suggest import did_you_mean
 from . import out
+from .flags import Flags, check_refreshed, settings
 from .out import elsewhere
 
 if TYPE_CHECKING:
@@ -29,63 +28,6 @@ if TYPE_CHECKING:
     from .display import Plain
 
 
-def settings(pairs: list[str]) -> dict[str, str]:
-    """Return the inputs that `--set name=value` gave.
-
-    Raises:
-        UsageError: a pair without `=`.
-    """
-    given: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UsageError(
-                f"--set {pair!r} is no name=value", hint="for instance --set topic=bees"
-            )
-        given[name] = value
-    return given
-
-
-def cache_mode(*, no_cache: bool, refresh: bool, cache_only: bool) -> CacheMode:
-    """Return what the three flags say together.
-
-    Raises:
-        UsageError: more than one of them.
-    """
-    chosen = [
-        mode
-        for flag, mode in (
-            (no_cache, CacheMode.OFF),
-            (refresh, CacheMode.REFRESH),
-            (cache_only, CacheMode.ONLY),
-        )
-        if flag
-    ]
-    if len(chosen) > 1:
-        raise UsageError("--no-cache, --refresh and --cache-only exclude each other")
-    return chosen[0] if chosen else CacheMode.USE
-
-
-def refreshed(spec: Spec, steps: list[str], *, plain: bool) -> tuple[str, ...]:
-    """Return the steps that `--refresh=STEP` named.
-
-    Args:
-        spec: that has them.
-        steps: as they were given.
-        plain: whether no other flag says what the cache does.
-
-    Raises:
-        UsageError: a step that is not there, or flags that exclude each other.
-    """
-    if steps and not plain:
-        raise UsageError("--no-cache, --refresh and --cache-only exclude each other")
-    for name in steps:
-        if name not in spec.steps:
-            hint = did_you_mean(name, spec.steps) or f"its steps: {', '.join(spec.steps)}"
-            raise UsageError(f"the spec has no step {name!r}", place="--refresh", hint=hint)
-    return tuple(steps)
-
-
 def again(
     path: str,
     runs_dir: str,
@@ -94,34 +36,71 @@ def again(
     pairs: list[str],
     *,
     resume: bool = True,
+    job: str = "",
+    more: Sequence[str] = (),
 ) -> str:
-    """Return the command that runs a spec as it was asked for, or goes on with its newest job."""
-    words = ["orch", "run", path, *(["--resume"] if resume else [])]
+    """Return the command that runs a spec as it was asked for, or goes on with its newest job.
+
+    Args:
+        path: of the spec.
+        runs_dir: as it was given.
+        provider: as it was given, if it was.
+        model: the same.
+        pairs: of `--set`.
+        resume: go on with the newest job.
+        job: go on with this one, in place of a spec's.
+        more: words that it has beside these.
+    """
+    words = ["orch", "resume", job] if job else ["orch", "run", path]
+    words += ["--resume"] if resume and not job else []
     if provider:  # a spec that names none could not be read without it
         words += ["--provider", provider]
     if model:
         words += ["--model", model]
     for pair in pairs:
         words += ["--set", pair]
+    words += more
     if runs_dir != "runs":
         words += ["--runs-dir", runs_dir]
     return shlex.join(words)
 
 
-def resume_job(ref: str, runs_dir: str, **options: Any) -> int:
-    """Go on with a job, with its frozen spec, and return the exit code."""
+def resume_job(
+    ref: str,
+    runs_dir: str,
+    flags: Flags,
+    *,
+    provider: str = "",
+    model: str = "",
+    pairs: Sequence[str] = (),
+    dry_run: bool = False,
+    **shown: Any,
+) -> int:
+    """Go on with a job, with its frozen spec, and return the exit code.
+
+    What is given here holds for later legs, too, so that the command to go on needs no word of it.
+    """
     from ..frozen import frozen_spec
     from ..jobs import Jobs
+    from .planned import plan
 
+    inputs = settings(list(pairs))
+    options = flags.options()
     jobs = Jobs(runs_dir)
     folder = jobs.find(ref)
     spec = frozen_spec(folder, jobs.load(folder))
-    where = elsewhere(runs_dir)
-    command = f"orch resume {folder.job_id}{where}"
-    return run_spec(spec, command, runs_dir=runs_dir, job=folder.job_id, **options)
+    options |= {"job": folder.job_id, "inputs": inputs, "runs_dir": runs_dir}
+    options |= {"provider": provider or None, "model": model or None}
+    if dry_run:
+        more = flags.words()
+        command = again("", runs_dir, provider, model, list(pairs), job=folder.job_id, more=more)
+        plan(spec, command, as_json=shown["as_json"], **options)
+        return 0
+    command = f"orch resume {folder.job_id}{elsewhere(runs_dir)}"
+    return run_spec(spec, command, **options, **shown)
 
 
-def retry_job(ref: str, runs_dir: str, **options: Any) -> int:
+def retry_job(ref: str, runs_dir: str, flags: Flags, **options: Any) -> int:
     """Go on with a job if a step of it has failed, and return the exit code."""
     from ..jobs import Jobs
 
@@ -132,7 +111,7 @@ def retry_job(ref: str, runs_dir: str, **options: Any) -> int:
         out.talk(f"nothing failed in job {folder.job_id} ({state.status}); nothing was done")
         out.talk(f"next: orch show {folder.job_id}{elsewhere(runs_dir)}")
         return 0
-    return resume_job(folder.job_id, runs_dir, **options)
+    return resume_job(folder.job_id, runs_dir, flags, **options)
 
 
 def fork_job(
@@ -179,6 +158,7 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     from .live import Full
     from .planned import short
 
+    check_refreshed(spec, options.get("refresh", ()))
     before = Totals()
     given = Options(signals=True, warn=out.talk, **options)
     display = display or ("full" if sys.stderr.isatty() else "plain")

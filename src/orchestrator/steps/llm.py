@@ -114,10 +114,18 @@ class LLMStep:
         return Result(output=output, files=await attempt.publish(attempt.work_dir))
 
     def cached(self, step: str, prepared: Prepared) -> tuple[Result, str] | None:
-        """Return what a step would bring without a call, and the job whose answer it is."""
+        """Return what a step would bring without a call, and the job whose answer it is.
+
+        Raises:
+            StepError: kind `cache_miss`: there is none, and the user forbids a call.
+        """
         params: Params = prepared.params
-        entry = self._cache.look(params.call.key, step, params.policy).entry
+        look = self._cache.look(params.call.key, step, params.policy)
+        entry = look.entry
         if entry is None or problem_of(entry.reply, params.request):
+            if self._cache.mode(step, params.policy) is CacheMode.ONLY:
+                reason, _ = self._cache.why_missed(step, params.call, look, params.policy)
+                raise _forbidden(params, reason)
             return None
         output = output_of(entry.reply, params.request)
         if not params.save_as:
@@ -197,10 +205,14 @@ class LLMStep:
         )
         if self._cache.mode(attempt.step, params.policy) is CacheMode.ONLY:
             await attempt.emit(CacheMiss(step=attempt.step, data=miss), wait=False)
-            raise StepError(
-                f"the answer is not in the cache ({reason})",
-                kind=FailureKind.CACHE_MISS,
-                place=params.model,
-                hint="run without --cache-only",
-            )
+            raise _forbidden(params, reason)
         return await self._caller.call(params, attempt, CacheMiss(step=attempt.step, data=miss))
+
+
+def _forbidden(params: Params, reason: str) -> StepError:
+    return StepError(
+        f"the answer is not in the cache ({reason})",
+        kind=FailureKind.CACHE_MISS,
+        place=params.model,
+        hint="run without --cache-only",
+    )
