@@ -112,6 +112,13 @@ def test_an_approval_lapses_when_what_was_shown_has_changed(tmp_path):
     user.write("draft.txt", "two")
     done = user.orch("run", "job.yaml", "--resume", code=75)
     assert "Publish this? two" in done.err
+    lapsed = "its approval has lapsed: what was shown has changed"
+    assert f"review  {lapsed}" in done.err
+    (told,) = events(user.job(), "step.invalidated")
+    assert (told["step"], told["data"]["reason"]) == ("review", lapsed)
+    assert not events(user.job(), step="publish")
+    user.write("draft.txt", "one")  # an approval that has lapsed does not come back
+    user.orch("run", "job.yaml", "--resume", code=75)
     assert not events(user.job(), step="publish")
 
 

@@ -292,7 +292,8 @@ class _Reasons:
 
     def _changed(self, name: str) -> tuple[str, list[Change]]:
         """Return why a step can't be skipped, and what differs."""
-        if name in self._gone:
+        asks = self._after.steps[name].status is StepStatus.ASKING
+        if name in self._gone and not asks:
             return self._gone[name], []
         earlier = self._before.steps.get(name) or self._before.former.get(name)
         success = self._before.past.get(name)
@@ -308,6 +309,8 @@ class _Reasons:
         parts = list(dict.fromkeys(change.part for change in changes))
         said = f"{', '.join(parts)} changed" if parts else ""
         how = "" if success is not None else _ended(self._before, name)
+        if name in self._gone:
+            how = self._gone[name]
         return "; ".join(filter(None, (how, said))) or "its key has changed", changes
 
     def _compare(self, name: str, start: Start) -> Iterator[Change]:

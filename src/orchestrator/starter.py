@@ -22,6 +22,7 @@ from .state import DONE, JobState, StepState, StepStatus
 from .steps.base import EmitFor, Prepared, Result
 from .work import SpecParts, Work
 
+LAPSED = "its approval has lapsed: what was shown has changed"
 NEEDS_TOLD = 1000
 """A step that needs more leaves them out of its `step.started`: a line has a limit, and the
 graph in the job's first event has them all."""
@@ -207,6 +208,9 @@ class Starter:
         if said is not None and said.key == key:
             self._journal.stage(ev.StepFailed(step=name, data=rejection(said)))
             return
+        approved = self._journal.state.past.get(name)
+        if approved is not None and approved.key != key:
+            self._journal.stage(ev.StepInvalidated(step=name, data=ev.Note(reason=LAPSED)))
         message = prepared.asks
         needs = self._journal.state.graph.needs[base_of(name)]
         shown = Shown(
