@@ -67,6 +67,30 @@ def test_from_a_step_on_all_is_run_again(user):
     assert sorted(started(old)) == ["a", "b", "c", "large", "notes"]
 
 
+def test_from_an_item_on_the_other_items_of_its_group_are_kept(tmp_path):
+    user = User(tmp_path)
+    user.write(
+        "job.yaml",
+        """
+        project: forked
+        steps:
+          each: {for_each: [x, y, z], run: echo $ORCH_ITEM}
+          then: {needs: each, run: echo then}
+          beside: {run: echo beside}
+        """,
+    )
+    user.orch("run", "job.yaml")
+    done = user.orch("fork", "latest", "--from", "each[y]")
+    again = [(e["step"], e.get("item")) for e in events(user.jobs()[-1], "step.started")]
+    assert again == [("each", "y"), ("then", None)]
+    assert "run      each[y]  all from each[y] on is run again" in done.err
+    user.orch("fork", "latest", "--from", "each[y]")  # of a fork
+    assert len(events(user.jobs()[-1], "step.started")) == 2
+    assert (
+        "did you mean `each[z]`?" in user.orch("fork", "latest", "--from", "each[zz]", code=2).err
+    )
+
+
 def test_another_spec_runs_what_differs(user):
     user.write("new.yaml", SPEC.replace("echo c >> tally; echo c", "echo d"))
     user.orch("fork", "latest", "--spec", "new.yaml")

@@ -113,7 +113,7 @@ def test_an_approval_lapses_when_what_was_shown_has_changed(tmp_path):
     done = user.orch("run", "job.yaml", "--resume", code=75)
     assert "Publish this? two" in done.err
     lapsed = "its approval has lapsed: what was shown has changed"
-    assert f"review  {lapsed}" in done.err
+    assert f"again   review  {lapsed}" in done.err
     (told,) = events(user.job(), "step.invalidated")
     assert (told["step"], told["data"]["reason"]) == ("review", lapsed)
     assert not events(user.job(), step="publish")
@@ -253,6 +253,7 @@ def test_a_result_by_hand_stands_until_the_step_is_changed_no_more(tmp_path):
         (["a", "-o", "job.yaml", "--reason", " "], "needs a reason"),
         (["p", "-o", "job.yaml", "--reason", "x"], "is no JSON"),
         (["ask", "-o", "job.yaml", "--reason", "x"], "orch approve"),
+        (["each", "-o", "job.yaml", "--reason", "x"], "set an item's: each[u], each[v]"),
     ],
 )
 def test_a_bad_result_by_hand_changes_nothing(tmp_path, args, said):
@@ -261,9 +262,9 @@ def test_a_bad_result_by_hand_changes_nothing(tmp_path, args, said):
     user.write(
         "job.yaml",
         "project: p\nsteps:\n  a: {run: exit 1}\n  p: {python: m:f}\n"
-        "  ask: {approve: {message: m}}\n",
+        "  ask: {approve: {message: m}}\n  each: {for_each: [u, v], run: 'true'}\n",
     )
-    user.orch("run", "job.yaml", code=1)
+    user.orch("run", "job.yaml", "--keep-going", code=75)
     before = (user.job() / "events.jsonl").read_bytes()
     assert said in user.orch("step", "set", "latest", *args, code=2).err
     assert (user.job() / "events.jsonl").read_bytes() == before

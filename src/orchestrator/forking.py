@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from eventlog.fs import FILES
@@ -34,7 +34,8 @@ class Fork:
     Attributes:
         folder: of the parent.
         state: of the parent, as it was read.
-        from_step: this one and all that comes after it is run again; empty for nothing.
+        from_step: this one and all that comes after it is run again; empty for nothing. It may be
+            an instance, `step[item]`: then its group's other items are not.
     """
 
     folder: RunFolder
@@ -61,15 +62,20 @@ def again(fork: Fork, spec: Spec) -> set[str]:
     if not fork.from_step:
         return set()
     graph = Graph(spec.decls)
-    if fork.from_step not in graph.steps:
-        hint = did_you_mean(fork.from_step, graph.ids) or f"the steps are {', '.join(graph.ids)}"
+    step = base_of(fork.from_step)
+    names = list(graph.ids)
+    if step in graph.steps and step != fork.from_step:
+        known = (*fork.state.steps, *fork.state.past)
+        names = [name for name in dict.fromkeys(known) if base_of(name) == step != name]
+    if fork.from_step not in names:
+        hint = did_you_mean(fork.from_step, names) or f"there are {', '.join(names) or 'none'}"
         raise UsageError(
             f"there is no step {fork.from_step!r} to begin from",
             place=spec.source.file,
             hint=hint[:500],
         )
     found = {fork.from_step}
-    waiting = [fork.from_step]
+    waiting = [step]
     while waiting:
         for dependent in graph.dependents.get(waiting.pop(), ()):
             if dependent not in found:
@@ -78,8 +84,15 @@ def again(fork: Fork, spec: Spec) -> set[str]:
     return found
 
 
+def _goes(dropped: set[str]) -> Callable[[str], bool]:
+    """Return what tells whether a step is run again; with an item of it, a group is."""
+    groups = {base_of(name) for name in dropped if "[" in name}
+    return lambda name: name in dropped or base_of(name) in dropped or name in groups
+
+
 def adopted(fork: Fork, dropped: set[str]) -> list[ev.StepAdopted]:
     """Return the events by which the new job takes over the parent's successes."""
+    goes = _goes(dropped)
     return [
         ev.StepAdopted(
             step=name,
@@ -95,7 +108,7 @@ def adopted(fork: Fork, dropped: set[str]) -> list[ev.StepAdopted]:
             ),
         )
         for name, success in successes(fork.state)
-        if base_of(name) not in dropped
+        if not goes(name)
     ]
 
 
@@ -112,10 +125,11 @@ def successes(state: JobState) -> Iterator[tuple[str, Success]]:
 
 def without(state: JobState, dropped: set[str]) -> None:
     """Take the successes of steps out of a state that is only rehearsed with."""
+    goes = _goes(dropped)
     for name, step in state.steps.items():
-        if base_of(name) in dropped:
+        if goes(name):
             step.success = None
-    for name in [name for name in state.past if base_of(name) in dropped]:
+    for name in [name for name in state.past if goes(name)]:
         del state.past[name]
 
 

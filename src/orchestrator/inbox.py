@@ -53,6 +53,7 @@ class Inbox:
         self._folder = folder
         self._warn = warn
         self._passed_over: set[str] = set()
+        self.own = ""  # the request that its reader makes, who is told otherwise if it is refused
 
     def drop(self, request: Request) -> None:
         """Put a request in, durable on return.
@@ -85,7 +86,8 @@ class Inbox:
 
     def refuse(self, request: Request, why: str) -> None:
         """Take a request away that can't be met, and leave the reason for who made it."""
-        self._warn(f"warning: a request of {request.by} was refused: {why}")
+        if request.id != self.own:
+            self._warn(f"warning: a request of {request.by} was refused: {why}")
         path = self._path(request.id)
         try:
             write_whole(FILES, f"{path}.refused", why.encode() + b"\n", durable=False)

@@ -56,6 +56,7 @@ def bring(jobs: Jobs, folder: RunFolder, request: Request, warn: Callable[[str],
         EventLogError: the log can't be read or written.
     """
     inbox = Inbox(folder.inbox, warn)
+    inbox.own = request.id
     inbox.drop(request)
     give_up_at = time.monotonic() + WAIT_S
     while inbox.waits(request):

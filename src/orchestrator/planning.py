@@ -122,6 +122,8 @@ async def foresee(
         )
         earlier = Earlier(place, old.parts) if folder is not None else None
         reasons = _Reasons(before, again, rehearsal, earlier, secrets.masker, policy)
+        if options.fork is not None and options.fork.from_step:
+            reasons.equal = f"all from {options.fork.from_step} on is run again"
         steps = tuple(reasons.rows())
         await providers.aclose()
     return Forecast(job_id=folder.job_id if folder else "", project=spec.project, steps=steps)
@@ -218,6 +220,7 @@ class _Reasons:
         masker: Masker,
         policy: Policy,
     ) -> None:
+        self.equal = "its key has changed"  # where nothing else tells
         self._masker = masker
         self._stopped = why_stopped(after, policy)
         self._before = before
@@ -310,8 +313,8 @@ class _Reasons:
         said = f"{', '.join(parts)} changed" if parts else ""
         how = "" if success is not None else _ended(self._before, name)
         if name in self._gone:
-            how = self._gone[name]
-        return "; ".join(filter(None, (how, said))) or "its key has changed", changes
+            how, said = "", f"its approval has lapsed: {said}"
+        return "; ".join(filter(None, (how, said))) or self.equal, changes
 
     def _compare(self, name: str, start: Start) -> Iterator[Change]:
         prepared = self._rehearsal.prepared[name]

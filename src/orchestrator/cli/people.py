@@ -13,6 +13,7 @@ from eventlog.table import visible
 
 from ..errors import StorageError, UsageError
 from ..folder import RunFolder
+from ..instances import base_of
 from ..jobs import Jobs
 from ..petition import account, bring, new_request
 from ..state import JobState, JobStatus, StepStatus
@@ -96,6 +97,11 @@ def set_output(
         raise UsageError(
             f"step {step} asks a person", hint=f"orch approve {folder.job_id} {shlex.quote(step)}"
         )
+    decl = state.graph.steps.get(step)
+    if decl is not None and decl.each:
+        items = [name for name in state.steps if base_of(name) == step != name]
+        hint = f"set an item's: {', '.join(items[:20])}" if items else "it has no items yet"
+        raise UsageError(f"step {step} is made of items, and its result of theirs", hint=hint)
     output = _output(file, kind)
     request = new_request(kind="set", step=step, note=reason, output=output)
     bring(jobs, folder, request, out.talk)

@@ -119,6 +119,7 @@ def fork_job(
 ) -> int:
     """Begin a new job from another one, and return the exit code."""
     from ..forking import Fork
+    from ..forking import again as run_again
     from ..frozen import frozen_spec
     from ..jobs import Jobs
     from ..preflight import read_spec
@@ -129,6 +130,7 @@ def fork_job(
     state = jobs.load(folder)
     spec = read_spec(path) if path else frozen_spec(folder, state)
     fork = Fork(folder=folder, state=state, from_step=from_step)
+    run_again(fork, spec)  # a wrong name is told before all else
     if dry_run:
         words = ["orch", "fork", folder.job_id]
         words += ["--from", from_step] if from_step else []
