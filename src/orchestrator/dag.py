@@ -108,7 +108,12 @@ async def run_dag(
     """Run the steps, each as soon as what it needs has succeeded, and return their results.
 
     Outputs are JSON values: each step is given its own copies, the same in the run that made
-    them and in one that resumes. A cancelled run (Ctrl-C too) records what it leaves behind.
+    them and in one that resumes.
+
+    A cancelled run (Ctrl-C too) records at once what it leaves behind, then gives its async
+    functions the time that they take to clean up. A second Ctrl-C gives them none: it is the
+    event loop's KeyboardInterrupt. SIGTERM is the program's own matter; if it ends the process,
+    the job is interrupted, as by any crash. Each of them can be resumed.
 
     Args:
         dag: the steps.

@@ -136,13 +136,13 @@ class Runner:
                         await self._stretch(attempts)
                     except BaseException as error:
                         ended_by = error
+                        if isinstance(error, anyio.get_cancelled_exc_class()):
+                            self._record_cancelled(error)
                         attempts.cancel_scope.cancel()
                         raise
         except BaseException as error:
             if ended_by is None:
                 raise
-            if isinstance(ended_by, anyio.get_cancelled_exc_class()):
-                self._record_cancelled(ended_by)
             # The task group may have wrapped it: callers are told the one thing that happened.
             if error is not ended_by:
                 raise ended_by from None
@@ -150,7 +150,10 @@ class Runner:
         return state
 
     def _record_cancelled(self, cause: BaseException) -> None:
-        """Record that the caller gave up (Ctrl-C too): it waits for nothing any more."""
+        """Record that the caller gave up (Ctrl-C too), at once.
+
+        How long its steps take to clean up nobody knows, and a second Ctrl-C waits for none.
+        """
         if self._journal.state.finished:
             return
         why = self._stop or Stop(verdict=JobStatus.CANCELLED, reason="cancelled by its caller")

@@ -736,13 +736,13 @@ dag = DAG([DAGNode(id="a", fn=long)])
 """
 
 
-@pytest.mark.parametrize(
-    "run",
-    [
-        "asyncio.run(run_dag(dag, 'j', None, sys.argv[1]))",
-        "anyio.run(run_dag, dag, 'j', None, sys.argv[1])",
-    ],
-)
+CTRL_C = [
+    "asyncio.run(run_dag(dag, 'j', None, sys.argv[1]))",
+    "anyio.run(run_dag, dag, 'j', None, sys.argv[1])",
+]
+
+
+@pytest.mark.parametrize("run", CTRL_C)
 def test_ctrl_c_is_recorded(log, run):
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED.format(run=run), str(log)],
@@ -762,6 +762,50 @@ def test_ctrl_c_is_recorded(log, run):
         "step.interrupted",
         "job.cancelled",
     ]
+
+
+TIDY = INTERRUPTED.replace(
+    """    await anyio.sleep(60)
+""",
+    """    try:
+        await anyio.sleep(60)
+    finally:
+        with anyio.CancelScope(shield=True):
+            print("tidying", flush=True)
+            await anyio.sleep(60)
+""",
+)
+
+
+@pytest.mark.parametrize("run", CTRL_C)
+def test_a_second_ctrl_c_waits_for_no_step_and_the_job_goes_on(log, run):
+    program = TIDY.format(run=run)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(log)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout.readline() == "running\n"
+            child.send_signal(signal.SIGINT)
+            assert child.stdout.readline() == "tidying\n"
+            # The first one is recorded however long the step takes.
+            assert [event["type"] for event in read_events(log)][-1] == "job.cancelled"
+            assert child.poll() is None
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=PATIENCE_S)
+        finally:
+            child.kill()
+    assert child.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors
+    assert [event["type"] for event in read_events(log)][-2:] == [
+        "step.interrupted",
+        "job.cancelled",
+    ]
+    assert statuses(go(dag_of(a=lambda context, results: 1), log, resume=True)) == {
+        "a": "succeeded"
+    }
 
 
 # --- threads that outlive their attempt ---------------------------------------------------------

@@ -457,6 +457,29 @@ def test_a_caller_that_cancels_the_task_leaves_a_record():
     assert rig.log.events(ev.JobCancelled)[0].data.reason == "cancelled by its caller"
 
 
+def test_that_the_caller_gave_up_is_recorded_before_any_step_has_cleaned_up():
+    told = []
+
+    async def tidies(attempt):
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+                told.extend(rig.log.told()[-2:])
+                await anyio.sleep(600)
+
+    rig = Rig({"a": ()}, Script({"a": tidies}))
+
+    async def main():
+        with anyio.move_on_after(3):
+            await rig._main()
+
+    leaping(main)
+    assert told == rig.log.told()[-2:] == ["interrupted a", "job.cancelled"]
+    assert rig.took_s == 604
+
+
 def test_a_cancellation_that_can_not_be_recorded_is_still_a_cancellation():
     rig = Rig({"a": ()}, Script({"a": takes(60)}), log=TestLog(fail_at=1))
 
