@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import StepError, UsageError
+from .errors import SpecError, StepError
 from .graph import Graph
 from .spec.model import DEFAULT_PROVIDER, Spec
 
@@ -38,7 +38,7 @@ def check_functions(spec: Spec) -> None:
     A step that comes after a shell or python step is left out: that one may write the module.
 
     Raises:
-        UsageError: a module that is not there, can't be read, or lacks the function.
+        SpecError: with each module that is not there, can't be read, or lacks the function.
     """
     if not any(step.python is not None for step in spec.steps.values()):
         return
@@ -48,6 +48,7 @@ def check_functions(spec: Spec) -> None:
     folder = spec.source.folder or os.getcwd()
     graph = Graph(spec.decls)
     after_code: set[str] = set()
+    faults: dict[str, StepError] = {}
     for name in graph.order:
         step = spec.steps[name]
         if any(need in after_code or spec.steps[need].llm is None for need in step.needs):
@@ -56,5 +57,18 @@ def check_functions(spec: Spec) -> None:
             try:
                 locate(step.python, folder, search_path(folder))
             except StepError as error:
-                place = f"{spec.source.file}, step {name}" if spec.source.file else f"step {name}"
-                raise UsageError(error.message, place=place, hint=error.hint) from error
+                faults[name] = error
+    if faults:
+        raise _not_there(spec, faults)
+
+
+def _not_there(spec: Spec, faults: Mapping[str, StepError]) -> SpecError:
+    """Return the error that tells where the spec names functions that are not there."""
+    from .spec.yamldoc import MAX_BYTES, read
+
+    raw = spec.source.text.encode()
+    document = read(raw, max_bytes=max(MAX_BYTES, len(raw)))
+    for name, error in faults.items():
+        span = document.at(("steps", name, "python"))
+        document.problem("ORC133", error.message, span, error.hint)
+    return SpecError(spec.source.file or "<spec>", document.problems, document.shown)

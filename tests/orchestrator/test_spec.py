@@ -18,6 +18,7 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.graph import Graph
+from orchestrator.preflight import check_functions
 from orchestrator.retry import RetryPolicy
 from orchestrator.spec import check as spec_check
 from orchestrator.spec import load_spec, parse_spec, spec_from_dict, workflow_text, yamldoc
@@ -752,6 +753,37 @@ def test_all_problems_are_told_at_once(snapshot):
     assert caught.value.render() == snapshot
 
 
+def test_every_function_that_is_not_there_is_told_with_its_place(tmp_path):
+    (tmp_path / "tools.py").write_text("def merge(): pass\n")
+    (tmp_path / "bad.py").write_text("def f(:\n")
+    text = """\
+project: p
+steps:
+  a: {python: "tools:merg"}
+  b: {python: "gone:f"}
+  c: {python: "bad:f"}
+  good: {python: "tools:merge"}
+"""
+    with pytest.raises(SpecError) as caught:
+        check_functions(parse_spec(text, "job.yaml", str(tmp_path)))
+    found = [(p.code, p.line, p.column) for p in caught.value.problems]
+    assert found == [("ORC133", line, 15) for line in (3, 4, 5)]
+    assert "did you mean 'merge'?" in caught.value.render()
+    assert "--> job.yaml:5:15" in caught.value.render()
+
+
+def test_a_provider_that_is_none_is_told_once():
+    (problem,) = problems("project: p\nprovider: openia\nmodel: m\ntask_description: t\n")
+    assert (problem.line, problem.hint) == (2, "did you mean `openai`?")
+
+
+def test_a_guess_at_a_step_looks_at_its_name_alone():
+    (problem,) = problems(
+        'project: p\nsteps: {k: {run: x}, b: {run: x, env: {A: "{{ steps.zz }}"}}}\n'
+    )
+    assert problem.hint == "the steps are k, b"
+
+
 def test_bad_yaml_is_told_with_its_frame(snapshot):
     with pytest.raises(SpecError) as caught:
         parse_spec("project: a: b\n", file="job.yaml")
@@ -761,7 +793,7 @@ def test_bad_yaml_is_told_with_its_frame(snapshot):
 def test_every_code_that_is_used_is_in_a_table():
     folder = os.path.dirname(spec_check.__file__)
     used = set()
-    for name in os.listdir(folder):
+    for name in [*os.listdir(folder), "../preflight.py"]:
         if name.endswith(".py"):
             with open(os.path.join(folder, name), encoding="utf-8") as file:
                 used |= set(re.findall(r'"(ORC\d+)"', file.read()))

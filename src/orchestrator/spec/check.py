@@ -24,6 +24,7 @@
 | ORC130 | anything that the final conversion refuses               |
 | ORC131 | an `output` that is no JSON Schema                       |
 | ORC132 | a need that comes last                                   |
+| ORC133 | a function that is not there: see `preflight`            |
 
 ORC101 to ORC110 are those of the text itself: see `yamldoc`.
 """

@@ -97,7 +97,7 @@ def check_template(doc: Document, source: str, place: Place, names: Names) -> No
             continue
         for name, text in templates.references_to(source, root):
             if name not in known:
-                hint = did_you_mean(f"{root}.{name}", [f"{root}.{k}" for k in known])
+                hint = did_you_mean(name, known, f"{root}.")
                 hint = hint or f"declare it under `{root}:`"
                 note("ORC126", f"the template uses `{text}`, which is not declared", text, hint)
 
@@ -117,7 +117,8 @@ def _check_step(note: _Notes, reference: Reference, place: Place, names: Names) 
     name, text = reference
     if name not in names.needs:
         dashed = [step for step in names.needs if step.startswith(f"{name}-")]
-        hint = did_you_mean(f"steps.{name}", [f"steps.{step}" for step in names.needs])
+        hint = did_you_mean(name, names.needs, "steps.")
+        hint = hint or f"the steps are {', '.join(list(names.needs)[:20])}"
         if dashed:
             hint = f'write `steps["{dashed[0]}"]`'
         note("ORC126", f"the template uses `{text}`, but there is no step `{name}`", text, hint)

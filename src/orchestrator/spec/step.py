@@ -361,6 +361,8 @@ def check_provider(doc: Document, where: Path, provider: str) -> None:
 
 def check_model_name(doc: Document, where: Path, provider: str, model: str) -> None:
     """Note a model that the provider is known not to have."""
+    if not known(provider):
+        return  # which is told where it stands
     try:
         check_model(provider, model)
     except ConfigError as error:
