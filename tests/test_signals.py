@@ -1,14 +1,19 @@
 """Ctrl-C and SIGTERM: nothing more is started, what runs ends, and it stands in the log."""
 
+import json
 import os
+import pty
+import shlex
 import signal
+import subprocess
+from subprocess import PIPE
 
 import anyio
 import pytest
 
 from orchestrator import signals
 from orchestrator.testing import serve
-from userkit import User, alive, ended, events, outputs, types, until
+from userkit import SCRIPTS, User, alive, ended, events, outputs, types, until
 
 SHELL_JOB = """
     project: shell
@@ -95,6 +100,40 @@ def test_ctrl_c_in_the_terminal_reaches_the_whole_group_and_is_told_once(tmp_pat
     check_stopped(user, ended(process), 130, "long")
 
 
+@pytest.mark.parametrize("display", ["plain", "full"])
+def test_a_job_whose_terminal_is_closed_is_stopped_and_recorded(tmp_path, display):
+    user = User(tmp_path)
+    user.write("job.yaml", SHELL_JOB)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        orch = os.path.join(SCRIPTS, "orch")
+        os.execve(orch, ["orch", "run", "job.yaml", "--display", display], user.env)
+    until((tmp_path / "child").exists, "the child")
+    child = int((tmp_path / "child").read_text())
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert types(user.job())[-2:] == ["step.interrupted", "job.cancelled"]
+    assert json.loads((user.job() / "manifest.json").read_text())["status"] == "cancelled"
+    until(lambda: not alive(child), "the child to end")
+    (tmp_path / "go_on").touch()
+    check_resumed(user)
+
+
+def test_a_job_that_was_started_with_nohup_outlives_its_terminal(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", SHELL_JOB)
+    command = f"trap '' HUP; exec {shlex.quote(os.path.join(SCRIPTS, 'orch'))} run job.yaml"
+    process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=user.env, stderr=PIPE)
+    until((tmp_path / "child").exists, "the child", process)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)  # which comes after the one that is ignored
+    assert process.wait(timeout=30) == 143
+    assert events(user.job(), "job.cancelled")[0]["data"]["reason"] == "SIGTERM"
+    process.stderr.close()
+
+
 def test_a_second_signal_aborts_at_once_and_resume_goes_on(tmp_path):
     user = User(tmp_path)
     # The step will not end when it is asked to, so that the first signal has to wait.
@@ -159,6 +198,40 @@ def test_a_signal_in_the_first_moment_of_a_leg_is_obeyed():
         assert anyio.run(leg).signal == signal.SIGINT
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("when", ["import typer", "async def execute"])
+def test_ctrl_c_before_anything_has_begun_is_no_traceback(tmp_path, when):
+    user = User(tmp_path)
+    user.write("job.yaml", SHELL_JOB)
+    done = user.python(
+        f"""
+        import os, signal, sys, threading
+        import orchestrator.cli
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if {when!r} == "import typer":
+            class Finder:
+                def find_spec(self, name, path=None, target=None):
+                    if name == "typer":
+                        os.kill(os.getpid(), signal.SIGINT)
+            sys.meta_path.insert(0, Finder())
+        else:
+            import orchestrator.wiring
+
+            async def execute(spec, options):
+                os.kill(os.getpid(), signal.SIGINT)
+                await __import__("anyio").sleep(60)
+
+            orchestrator.wiring.execute = execute
+        sys.argv = ["orch", "run", "job.yaml"]
+        orchestrator.cli.main()
+        """,
+        code=130,
+    )
+    assert "Traceback" not in done.err
+    if when != "import typer":
+        assert done.err == "SIGINT: no step was running\ngo on: orch run job.yaml --resume\n"
 
 
 def test_what_is_to_be_typed_next_keeps_what_the_job_was_started_with(tmp_path):

@@ -33,6 +33,7 @@ class ExitCode(enum.IntEnum):
     CACHE_MISS = 6
     LIMIT = 7
     WAITING = 75
+    SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
 

@@ -22,7 +22,7 @@ async def drive(
     beside: Callable[[], Coroutine[Any, Any, None]] | None,
     warn: Callable[[str], None] | None,
 ) -> None:
-    """Run a leg to its end; SIGINT and SIGTERM end it early, and that is recorded.
+    """Run a leg to its end; SIGINT, SIGTERM and SIGHUP end it early, and that is recorded.
 
     Args:
         runner: of the leg.
@@ -56,7 +56,9 @@ async def _obey(
     task_status: TaskStatus[None],
 ) -> None:
     """Stop at the first signal, abort at the second."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    # Whoever started it with nohup does not want it to end with the terminal.
+    hung_up = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *hung_up) as received:
         task_status.started()
         async for number in received:
             if runner.stopped is not None:

@@ -9,8 +9,6 @@ import sys
 def main() -> None:
     """Run a command; every error ends in one clear block on stderr and its exit code."""
     _standard_streams()
-    from .app import app
-
     # An option with or without a value: the parser knows only one or the other.
     valued = "--refresh="
     sys.argv[1:] = [
@@ -19,6 +17,8 @@ def main() -> None:
     ]
 
     try:
+        from .app import app
+
         app()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
 
@@ -73,8 +72,7 @@ class Full(Plain):
         text = f"  running: {', '.join(parts)}" if parts else ""
         text = cut(text, shutil.get_terminal_size().columns - 1)
         if text != self._drawn:
-            sys.stderr.write(f"\r\x1b[K{out.paint(text, 'dim')}")
-            sys.stderr.flush()
+            out.show(f"\r\x1b[K{out.paint(text, 'dim')}")
             self._drawn = text
 
     def _so_far(self, step: str) -> str:
@@ -84,8 +82,7 @@ class Full(Plain):
     def clear(self) -> None:
         """Take the last line away, so that another one can be printed in its place."""
         if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            out.show("\r\x1b[K")
             self._drawn = ""
 
     def warn(self, text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
+import stat
 import sys
 from typing import Any, TextIO
 
@@ -13,24 +15,36 @@ SCHEMA_VERSION = 1
 
 def data(text: str) -> None:
     """Print a line of data; whether anybody still reads it changes nothing."""
-    _write(sys.stdout, text)
+    _write(sys.stdout, text + "\n")
 
 
 def talk(text: str) -> None:
     """Print a line for the person at the terminal, if they are still there."""
+    show(text + "\n")
+
+
+def show(text: str) -> None:
+    """Put text on the terminal as it is, if that is still there."""
     _write(sys.stderr, text)
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write a line at once; a job must not end because a pager or `head` has."""
+    """Write at once; a job must not end because a pager, `head` or a terminal has."""
     try:
-        stream.write(text + "\n")
+        stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and not _hung_up(error, stream):
+            raise
         # What is written from here on goes nowhere, and so does the flush when Python ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def _hung_up(error: OSError, stream: TextIO) -> bool:
+    """Return whether a write failed because the terminal was closed."""
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def end_with_reader() -> None:

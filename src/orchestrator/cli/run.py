@@ -12,6 +12,7 @@ import msgspec
 
 from eventlog.table import visible
 
+from ..errors import ExitCode
 from ..report import manifest
 from ..spec.model import Spec
 from ..status import Totals
@@ -184,7 +185,12 @@ def run_spec(spec: Spec, again: str, *, display: str, as_json: bool, **options: 
     if isinstance(progress, Full):
         given.warn = progress.warn
         given.progress = progress.progress
-    result = anyio.run(_watched, spec, given, progress)
+    try:
+        result = anyio.run(_watched, spec, given, progress)
+    except KeyboardInterrupt:  # before the leg began, or when it had ended
+        out.talk("SIGINT: no step was running")
+        out.talk(f"go on: {again}")
+        return int(ExitCode.SIGINT)
     if progress is not None:
         for line in closing_lines(result.state, before):
             out.talk(line)
