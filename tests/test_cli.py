@@ -502,7 +502,7 @@ def test_refresh_asks_again_and_no_cache_leaves_nothing(user):
     assert len(events(user.jobs()[-1], "cache.hit")) == 4
 
 
-@pytest.mark.parametrize("example", ["digest", "tiny", "release-notes", "workflow"])
+@pytest.mark.parametrize("example", ["digest", "tiny", "release-notes", "pages", "workflow"])
 def test_init_writes_a_job_that_is_valid_and_named_at_the_end(user, example):
     done = user.orch("init", "demo", "--example", example)
     main = done.err.splitlines()[-1].removeprefix("next: orch run ")

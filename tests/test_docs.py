@@ -75,8 +75,11 @@ def test_the_python_of_the_readme_runs(tmp_path, code):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_job_files_of_the_pages_are_good(page):
-    for text in blocks((ROOT / page).read_text(encoding="utf-8"), "yaml"):
-        parse_spec(text, file=page)
+    texts = blocks((ROOT / page).read_text(encoding="utf-8"), "yaml")
+    names = [re.match(r"# (\S+\.yaml)\n", text) for text in texts]
+    files = {name[1]: text.encode() for name, text in zip(names, texts, strict=True) if name}
+    for name, text in zip(names, texts, strict=True):
+        parse_spec(text, file=name[1] if name else page, attachments=files)
 
 
 def test_every_command_is_in_the_readme_and_every_one_there_exists(tmp_path):

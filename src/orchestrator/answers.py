@@ -102,6 +102,8 @@ def _set(state: JobState, request: Request, keep: Keep, *, live: bool) -> ev.Job
     decl = state.graph.steps.get(request.step)
     if decl is not None and decl.each:
         raise Refused(f"step {request.step} is made of items: set the result of an item")
+    if live and step.status is StepStatus.EXPANDED:
+        raise Refused(f"steps of {request.step} are under way: cancel the job first")
     if live and step.status is StepStatus.RUNNING:
         raise Refused(f"step {request.step} is running: cancel the job first")
     if live and (step.status in DONE or step.status in _SETTLED):

@@ -128,9 +128,13 @@ class Cache:
         """Return what holds for a step."""
         if not policy.use or self._mode is CacheMode.OFF:
             return CacheMode.ONLY if self._mode is CacheMode.ONLY else CacheMode.OFF
-        if base_of(step) in self._refresh and self._mode is CacheMode.USE:
+        if self._refresh and self._mode is CacheMode.USE and self._refreshes(base_of(step)):
             return CacheMode.REFRESH
         return self._mode
+
+    def _refreshes(self, step: str) -> bool:
+        """Tell whether a step asks again, or one that it is inside of."""
+        return step in self._refresh or any(step.startswith(f"{name}/") for name in self._refresh)
 
     @asynccontextmanager
     async def turn(self, key: str, step: str, policy: CachePolicy = DEFAULT) -> AsyncIterator[None]:

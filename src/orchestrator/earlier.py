@@ -142,8 +142,10 @@ class Earlier:
         return {}
 
 
-def file_hashes(attachments: dict[str, bytes], names: list[str]) -> dict[str, str]:
+def file_hashes(files: dict[str, bytes | None]) -> dict[str, str]:
     """Return the hashes of declared files as they were frozen, as the steps' kinds make them."""
     return {
-        name: hashlib.sha256(attachments[name]).hexdigest() for name in names if name in attachments
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in sorted(files.items())
+        if content is not None
     }

@@ -78,6 +78,7 @@ class FailureKind(enum.StrEnum):
     OUTPUT = "output"  # a value that is no JSON, an unsafe path, a path published twice
     CACHE_MISS = "cache_miss"  # --cache-only
     ITEMS = "items"  # more instances of a group failed than it bears
+    STEPS = "steps"  # something in the job file that a step runs failed
     REJECTED = "rejected"  # a person said no
     INTERRUPTED = "interrupted"  # an attempt was cut off, and another one is not made
 
@@ -173,9 +174,15 @@ class StepError(OrchestratorError):
 
 
 class Problem:
-    """One thing wrong with a spec, and where: `line` and `column` count from 1."""
+    """One thing wrong with a spec, and where: `line` and `column` count from 1.
 
-    __slots__ = ("code", "column", "hint", "length", "line", "message")
+    Attributes:
+        file: the job file it is in, if not in the one that is run.
+        text: of that file.
+        via: how that file was come to.
+    """
+
+    __slots__ = ("code", "column", "file", "hint", "length", "line", "message", "text", "via")
 
     def __init__(
         self, message: str, *, line: int, column: int, length: int = 1, hint: str = "", code: str
@@ -186,6 +193,9 @@ class Problem:
         self.length = length
         self.hint = hint
         self.code = code
+        self.file = ""
+        self.text = ""
+        self.via = ""
 
 
 class SpecError(OrchestratorError):
@@ -203,18 +213,21 @@ class SpecError(OrchestratorError):
         count = len(problems)
         super().__init__(f"{file}: {count} problem{'s' if count != 1 else ''} found", place=file)
         self.file = file
-        self.problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
+        self.problems = sorted(
+            problems, key=lambda problem: (problem.file, problem.line, problem.column)
+        )
         self.text = text
 
     def render(self) -> str:
         """Return every problem with its frame, then the count."""
-        lines = self.text.split("\n")
-        blocks = [self._frame(problem, lines) for problem in self.problems]
+        texts = {problem.file: problem.text for problem in self.problems if problem.file}
+        lines = {file: text.split("\n") for file, text in {**texts, "": self.text}.items()}
+        blocks = [self._frame(problem, lines[problem.file]) for problem in self.problems]
         return "\n\n".join([*blocks, f"error: {self.message}"])
 
     def _frame(self, problem: Problem, lines: list[str]) -> str:
         head = f"error[{problem.code}]: {problem.message}"
-        place = f"  --> {self.file}:{problem.line}:{problem.column}"
+        place = f"  --> {problem.file or self.file}:{problem.line}:{problem.column}"
         block = [head, place]
         if 1 <= problem.line <= len(lines):
             number = str(problem.line)
@@ -230,6 +243,8 @@ class SpecError(OrchestratorError):
                 f"{number} | {text}",
                 f"{margin} | {' ' * at}{marks}",
             ]
+        if problem.via:
+            block.append(f"   = run by {problem.via}")
         if problem.hint:
             block.append(f"   = hint: {problem.hint}")
         return "\n".join(block)

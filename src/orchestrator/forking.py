@@ -74,14 +74,8 @@ def again(fork: Fork, spec: Spec) -> set[str]:
             place=spec.source.file,
             hint=hint[:500],
         )
-    found = {fork.from_step}
-    waiting = [step]
-    while waiting:
-        for dependent in graph.dependents.get(waiting.pop(), ()):
-            if dependent not in found:
-                found.add(dependent)
-                waiting.append(dependent)
-    return found
+    found = graph.after(step)
+    return found if step == fork.from_step else found - {step} | {fork.from_step}
 
 
 def _goes(dropped: set[str]) -> Callable[[str], bool]:

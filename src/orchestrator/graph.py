@@ -45,19 +45,28 @@ class Graph:
         needs: id to the ids it needs, each once.
         dependents: id to the ids that need it, in the order given; not there if none does.
         roots: the ids that need nothing.
-        regardless: the ids of steps that are looked at whatever became of their needs.
-        last: the ids that come when all others have settled; they are `regardless`, too.
+        members: the id of a step that runs another job file to the ids of that file's steps.
+        anyhow: the ids of steps that are looked at whatever became of their needs.
+        regardless: the ids of steps that come in a job that has failed, too: those, and what is
+            inside of one.
+        last: the ids that come when all others have settled; inside another job file, which are
+            not here, when the others of that file have.
+        held: these, and all that is inside of one.
         order: a topological order; the same for the same steps.
 
     Raises:
-        GraphError: for an id that is there twice, a need that is not there, a cycle, and a
-            step that is not `last` but needs one that is.
+        GraphError: for an id that is there twice, a need that is not there, a cycle, a step that
+            is not `last` but needs one that is, and one that is inside of a step that does not
+            come before it.
     """
 
     __slots__ = (
+        "anyhow",
         "dependents",
+        "held",
         "ids",
         "last",
+        "members",
         "needs",
         "order",
         "regardless",
@@ -89,12 +98,21 @@ class Graph:
         self.dependents: dict[str, tuple[str, ...]] = {
             step_id: tuple(found) for step_id, found in dependents.items()
         }
+        self.members: dict[str, tuple[str, ...]] = _members(steps)
+        last = [step.id for step in steps if step.last]
         self.roots: tuple[str, ...] = tuple(i for i in self.ids if not self.needs[i])
-        self.last: tuple[str, ...] = tuple(step.id for step in steps if step.last)
-        self.regardless: frozenset[str] = frozenset(
-            (*self.last, *(step.id for step in steps if step.regardless))
+        self.last: tuple[str, ...] = tuple(last)
+        self.anyhow: frozenset[str] = frozenset(
+            (*last, *(step.id for step in steps if step.regardless))
         )
-        for step_id in self.last:
+        self.regardless, self.held = self.anyhow, frozenset(last)
+        if self.members:
+            own = {step.id for step in steps if not step.inside}
+            self.roots = tuple(i for i in self.roots if i in own)
+            self.last = tuple(i for i in last if i in own)
+            self.regardless = self._with_all_inside(self.anyhow)
+            self.held = self._with_all_inside(frozenset(self.last))
+        for step_id in last:
             for dependent in self.dependents.get(step_id, ()):
                 if not self.steps[dependent].last:
                     raise GraphError(
@@ -113,6 +131,54 @@ class Graph:
     def ancestors(self, step_id: str) -> set[str]:
         """Return all that a step needs, directly or through others."""
         return ancestors(self.needs, step_id)
+
+    def given(self, step_id: str) -> tuple[str, ...]:
+        """Return the steps whose outputs a step is given.
+
+        One that needs nothing inside another job file is given what the step around it needs.
+        """
+        while not self.needs[step_id] and self.steps[step_id].inside:
+            step_id = self.steps[step_id].inside
+        return self.needs[step_id]
+
+    def after(self, step_id: str) -> set[str]:
+        """Return a step and all that can't be the same once that one is run again."""
+        found: dict[str, bool] = {}  # whether all that is inside of it is run again, too
+        waiting = [(step_id, True)]
+        while waiting:
+            name, whole = waiting.pop()
+            if name in found and (found[name] or not whole):
+                continue
+            found[name] = whole
+            waiting += ((dependent, True) for dependent in self.dependents.get(name, ()))
+            if whole:
+                waiting += ((member, True) for member in self.members.get(name, ()))
+            if inside := self.steps[name].inside:
+                waiting.append((inside, False))  # its output may be another one
+        return set(found)
+
+    def _with_all_inside(self, names: frozenset[str]) -> frozenset[str]:
+        found = set(names)
+        for name, members in self.members.items():  # in order: what is around comes first
+            if name in found:
+                found.update(members)
+        return frozenset(found)
+
+
+def _members(steps: Sequence[StepDecl]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for step in steps:
+        if step.inside:
+            if step.inside not in seen:
+                raise GraphError(
+                    f"step {step.id!r} is inside {step.inside!r}, which does not come before it",
+                    hint="declare that one first",
+                )
+            found.setdefault(step.inside, []).append(step.id)
+        seen.add(step.id)
+    # In the order of the steps, so that what is around comes before what is inside.
+    return {step.id: tuple(found[step.id]) for step in steps if step.id in found}
 
 
 def ancestors(needs: Mapping[str, Iterable[str]], step_id: str) -> set[str]:

@@ -53,10 +53,10 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.graph = graph = ahead if ahead and ahead.source is data.steps else Graph(data.steps)
     state.steps, state.retries, state.failures, state.tolerated = {}, [], [], []
     state.ready, state.regardless, state.running = OrderedDict(), OrderedDict(), {}
-    state.asking, state.fans, state.once = {}, {}, {}
+    state.asking, state.fans, state.nests, state.once = {}, {}, {}, {}
     state.open_steps = len(graph.ids)
     state.lanes = {kind: OrderedDict() for kind in data.limits}
-    state.held, state.begun = len(graph.last) or -1, False
+    state.held, state.begun = len(graph.held) or -1, False
     for name in graph.ids:
         step = state.steps[name] = anew(before.pop(name, None))
         step.kind, step.unmet = graph.steps[name].kind, len(graph.needs[name])

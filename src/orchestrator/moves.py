@@ -16,6 +16,7 @@ from .errors import FailureKind
 from .instances import base_of
 from .lanes import chosen
 from .leg import doubted, seconds_between
+from .nest import borne_around
 from .older import given_by
 from .readiness import settle, wait_no_more
 from .status import SETTLED, StepState, StepStatus, Success
@@ -88,7 +89,7 @@ def failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> None:
     borne = decl is not None and decl.continue_on_error
     if not already and settle(state, name, lacking=not borne, failed=True):
         return  # its group can bear it
-    (state.tolerated if borne else state.failures).append(
+    (state.tolerated if borne or borne_around(state, decl) else state.failures).append(
         ev.Failure(
             step=name,
             kind=data.kind,

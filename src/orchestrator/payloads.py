@@ -39,6 +39,7 @@ class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
             its own condition says whether it runs.
         last: it comes when all steps that are not `last` have settled, whatever happened.
         continue_on_error: its failure is none of the job's, and what needs it goes on.
+        inside: the step whose job file it stands in; empty for a step of the job's own file.
     """
 
     id: str
@@ -49,6 +50,7 @@ class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     regardless: bool = False
     last: bool = False
     continue_on_error: bool = False
+    inside: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,12 +133,14 @@ class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Expanded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which items a group has, by their identities, in the order of its list.
 
-    `max_parallel` is 0 for no limit but the job's own.
+    `max_parallel` is 0 for no limit but the job's own. A step that runs another job file has no
+    items, but `steps`: how many stand in that file.
     """
 
     items: tuple[str, ...] | BlobRef = ()
     max_parallel: int = 0
     max_failures: int = 0
+    steps: int = 0
 
 
 class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

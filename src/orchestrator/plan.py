@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from . import events as ev
+from . import nest
 from .fan import broken
 from .instances import base_of
 from .lanes import within
@@ -99,7 +100,8 @@ def _dropped(state: JobState) -> tuple[str, ...]:
 def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped | ev.StepFailed:
     """Return the event of a step that is not run: what it needs has no result, or the job ended.
 
-    A group of which more items have failed than may has failed itself, though the job stopped.
+    A group of which more items have failed than may has failed itself, though the job stopped; so
+    has a step around others of which one has failed.
 
     Args:
         state: of the job.
@@ -107,8 +109,12 @@ def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped | e
         stopped: why nothing more is begun; empty while it is.
     """
     fan = state.fans.get(name)
-    if fan is not None and (fault := broken(fan)):
+    fault = broken(fan) if fan is not None else nest.broken(state, name)
+    if fault is not None:
         return ev.StepFailed(step=name, data=fault)
+    decl = state.graph.steps.get(name)
+    if decl is not None and nest.shut_out(state, decl):
+        return ev.StepSkipped(step=name, data=nest.left_out(state, decl, stopped))
     skipped = ("", "")
     for need in state.graph.needs.get(name, ()):
         other = state.steps[need]

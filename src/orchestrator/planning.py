@@ -204,7 +204,8 @@ class _Frozen:
         except OrchestratorError:  # what does not follow from other steps is known even so
             parts = {"command": declared.run, "function": declared.python}
         if "files" in parts or declared.files:
-            parts["files"] = file_hashes(spec.attachments, sorted(declared.files))
+            files = {path: spec.attachment(declared, path) for path in declared.files}
+            parts["files"] = file_hashes(files)
         return parts
 
 
@@ -251,7 +252,8 @@ class _Reasons:
     def _row(self, name: str) -> Foreseen:
         state = self._after.steps[name]
         decl = self._after.graph.steps[base_of(name)]
-        row = Foreseen(step=name, action="", why="", kind=decl.kind, needs=decl.needs)
+        needs = self._after.graph.given(decl.id)
+        row = Foreseen(step=name, action="", why="", kind=decl.kind, needs=needs)
         put = msgspec.structs.replace
         match state.status:
             case StepStatus.REUSED | StepStatus.SKIPPED:
@@ -260,9 +262,9 @@ class _Reasons:
                 fault = state.fault.message if state.fault is not None else ""
                 return put(row, action="fails", why=fault)
             case StepStatus.SUCCEEDED if name not in self._rehearsal.cached:
-                return put(row, action="skipped", why="all its items have their results")
+                return put(row, action="skipped", why=f"all its {_parts(decl)} have their results")
             case StepStatus.EXPANDED:
-                return put(row, action="run", why="some of its items run")
+                return put(row, action="run", why=f"some of its {_parts(decl)} run")
             case StepStatus.SUCCEEDED | StepStatus.INTERRUPTED | StepStatus.ASKING:
                 why, changes = self._changed(name)
                 action = "asks" if state.status is StepStatus.ASKING else "run"
@@ -271,7 +273,7 @@ class _Reasons:
                     why = f"{why}; the answer is in the cache ({self._rehearsal.cached[name]})"
                 return put(row, action=action, why=why, changes=tuple(changes))
             case _:
-                on = tuple(need for need in decl.needs if not self._known(need))
+                on = tuple(need for need in needs if not self._known(need))
                 why = f"depends on {', '.join(on)}" if on else "its turn has not come"
                 if decl.last:
                     why = "comes last: it depends on how the others end"
@@ -322,7 +324,7 @@ class _Reasons:
         for part in sorted(now.keys() | start.parts.keys()):
             if now.get(part) != start.parts.get(part):
                 yield from self._values(name, start, part, prepared.parts.get(part))
-        needs = self._after.graph.needs[base_of(name)]
+        needs = self._after.graph.given(base_of(name))
         for need in dict.fromkeys((*start.needs, *needs)):
             if need in prepared.passed:
                 continue
@@ -355,6 +357,10 @@ class _Reasons:
                 after=delta.after,
                 diff=delta.diff,
             )
+
+
+def _parts(decl: ev.StepDecl) -> str:
+    return "items" if decl.each else "steps"
 
 
 LABELS = {"messages": "prompt", "code_version": "code", "spec_env": "env"}

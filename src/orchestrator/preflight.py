@@ -45,15 +45,16 @@ def check_functions(spec: Spec) -> None:
     from .steps.python import search_path
     from .steps.source import locate
 
-    folder = spec.source.folder or os.getcwd()
     graph = Graph(spec.decls)
     after_code: set[str] = set()
     faults: dict[str, StepError] = {}
-    for name in graph.order:
+    for name in sorted(graph.order, key=lambda name: name.count("/")):  # what is around first
         step = spec.steps[name]
-        if any(need in after_code or spec.steps[need].llm is None for need in step.needs):
+        late = any(need in after_code or spec.steps[need].llm is None for need in graph.needs[name])
+        if late or step.scope in after_code:
             after_code.add(name)
         elif step.python is not None:
+            folder = spec.folder_of(step)
             try:
                 locate(step.python, folder, search_path(folder))
             except StepError as error:
@@ -63,12 +64,23 @@ def check_functions(spec: Spec) -> None:
 
 
 def _not_there(spec: Spec, faults: Mapping[str, StepError]) -> SpecError:
-    """Return the error that tells where the spec names functions that are not there."""
+    """Return the error that tells where the job files name functions that are not there."""
     from .spec.yamldoc import MAX_BYTES, read
 
-    raw = spec.source.text.encode()
-    document = read(raw, max_bytes=max(MAX_BYTES, len(raw)))
+    documents = {}
     for name, error in faults.items():
-        span = document.at(("steps", name, "python"))
+        step = spec.steps[name]
+        source = spec.file_of(step.scope).source
+        if source.file not in documents:
+            raw = source.text.encode()
+            documents[source.file] = source, read(raw, max_bytes=max(MAX_BYTES, len(raw)))
+        document = documents[source.file][1]
+        span = document.at(("steps", name.rpartition("/")[2], "python"))
         document.problem("ORC133", error.message, span, error.hint)
-    return SpecError(spec.source.file or "<spec>", document.problems, document.shown)
+    problems = []
+    for source, document in documents.values():
+        for problem in document.problems:
+            if source.file != spec.source.file:
+                problem.file, problem.text, problem.via = source.file, document.shown, source.via
+            problems.append(problem)
+    return SpecError(spec.source.file or "<spec>", problems, spec.source.text)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from .fan import settled
 from .instances import base_of
 from .lanes import offer
+from .nest import hold_back
+from .nest import settled as settled_inside
 from .status import StepStatus
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 def first_ready(state: JobState) -> None:
     """Make ready what needs nothing, at the start of a leg."""
     graph = state.graph
+    if graph.members:
+        hold_back(state)
     for name in graph.roots:
         offer(state, name)
     for name in graph.last:  # each of them needs, as it were, all the others
@@ -58,14 +62,15 @@ def settle(state: JobState, name: str, *, lacking: bool = False, failed: bool = 
         waiting.lacking += lacking
         if waiting.unmet == 0 and waiting.status is StepStatus.PENDING:
             offer(state, dependent)
+    if graph.members and name in graph.steps:
+        settled_inside(state, graph.steps[name], lacking=lacking, failed=failed)
     if state.held >= 0:
         _maybe_release(state, name)
     return False
 
 
 def _maybe_release(state: JobState, settled: str) -> None:
-    decl = state.graph.steps.get(settled)
-    state.held -= decl is not None and decl.last  # another writer's log: it did not wait
+    state.held -= settled in state.graph.held  # another writer's log: it did not wait
     if state.open_steps == state.held:
         _release(state)
 

@@ -106,6 +106,15 @@ class Rehearsal:
         opened = self._parts.expand(name, state)
         return msgspec.structs.replace(opened, max_parallel=0)
 
+    def enter(self, name: str, state: JobState) -> None:
+        """Enter the real job file."""
+        self._moves += 1
+        self._parts.enter(name, state)
+
+    def leave(self, name: str, state: JobState) -> Result:
+        """Leave the real job file."""
+        return self._parts.leave(name, state)
+
     def gather(self, name: str, state: JobState) -> Result:
         """Gather the real group."""
         return self._parts.gather(name, state)

@@ -24,6 +24,7 @@ RETRIED: dict[FailureKind, bool] = {
     FailureKind.BUDGET: False,
     FailureKind.CACHE_MISS: False,
     FailureKind.ITEMS: False,
+    FailureKind.STEPS: False,
     FailureKind.TEMPLATE: False,
     FailureKind.OUTPUT: False,
     # Somebody wanted the end.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from .errors import FailureKind, StepError
-from .instances import instance
-from .state import DONE, SETTLED, JobState, Success
+from .instances import base_of, instance
+from .state import DONE, SETTLED, JobState, StepState, Success
 
 VIEWS = 8
 """Steps of which what templates see is kept: the instances of a group all look at the same."""
@@ -44,13 +46,9 @@ class Sights:
         known = self._views.get(name)
         if known is not None and known[0] is step.success:
             return known[1]
-        fan = state.fans.get(name)
-        members = [step]
-        if fan is not None:  # its files are its instances'
-            members = [state.steps[instance(name, item)] for item in fan.items]
         files = [
             {"path": file.path, "sha256": file.sha256, "size_bytes": file.size_bytes}
-            for member in members
+            for member in _parts(name, state)
             if member.success is not None
             for file in member.success.files
         ]
@@ -62,10 +60,49 @@ class Sights:
         return view
 
 
-def job_seen(state: JobState) -> dict[str, Any]:
-    """Return what steps that come last see of the job."""
-    failures = [
-        {"step": failure.step, "kind": failure.kind, "message": failure.message}
-        for failure in state.failures
-    ]
+def _parts(name: str, state: JobState) -> Iterator[StepState]:
+    """Yield the steps whose files are those of a step: it itself, its instances, what is inside."""
+    fan = state.fans.get(name)
+    if fan is not None:
+        yield from (state.steps[instance(name, item)] for item in fan.items)
+    elif name in state.graph.members:
+        for member in state.graph.members[name]:
+            yield from _parts(member, state)
+    else:
+        yield state.steps[name]
+
+
+def job_seen(state: JobState, scope: str = "") -> dict[str, Any]:
+    """Return what steps that come last see of the job, or of the job file that they stand in."""
+    failures = failures_seen(state, scope)
     return {"status": "failed" if failures else "succeeded", "failures": failures}
+
+
+def failures_seen(state: JobState, scope: str = "") -> list[dict[str, Any]]:
+    """Return the failures of the job; or of what is inside a step, by the names it has there.
+
+    Those inside count there even if something around them bears them.
+    """
+    failures = list(state.failures)
+    if scope:
+        prefix = f"{scope}/"
+        told = (*failures, *state.tolerated)
+        failures = [
+            msgspec.structs.replace(failure, step=failure.step.removeprefix(prefix))
+            for failure in told
+            if failure.step.startswith(prefix) and _counts(failure.step, scope, state)
+        ]
+    return [
+        {"step": failure.step, "kind": failure.kind, "message": failure.message}
+        for failure in failures
+    ]
+
+
+def _counts(name: str, scope: str, state: JobState) -> bool:
+    """Tell whether a failure is one of the job file around it that `scope` runs."""
+    decl = state.graph.steps.get(base_of(name))
+    while decl is not None and decl.id != scope:
+        if decl.continue_on_error:
+            return False
+        decl = state.graph.steps.get(decl.inside)
+    return True

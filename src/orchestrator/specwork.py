@@ -14,7 +14,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from . import templates
+from . import nest, nested, templates
 from .blobs import BlobStore
 from .errors import FailureKind, StepError
 from .events import FileRef, FileWritten
@@ -31,8 +31,9 @@ from .recovery import Recovery
 from .references import passed, references
 from .retry import LLM_RETRY, NO_RETRY, RetryPolicy, own_code
 from .secrecy import Secrets, masked
-from .sights import Sights, job_seen
+from .sights import Sights, failures_seen, job_seen
 from .spec.model import Spec, Step
+from .spec.values import within
 from .state import DONE, SETTLED, JobState, Success
 from .stepcache import StepCache
 from .steps.base import Answers, Attempt, Emit, EmitFor, Prepared, Result, Scope, StepKind
@@ -76,7 +77,7 @@ class SpecWork:
         self._reuse = reuse
         self._store = FileStore(folder.outputs)
         self._outputs = Outputs(BlobStore(folder.artifacts))
-        self._values = spec.values
+        self._values = {"": spec.values}
         self._claimed: dict[str, str] = {}
         self._claiming = threading.Lock()
         self._refs = {name: references(step) for name, step in spec.steps.items()}
@@ -90,24 +91,41 @@ class SpecWork:
         step = self._step(name)
         values = self._scope_values(step, state, self._refs[step.name])
         passed = self._passed[step.name]
+        file = self._spec.file_of(step.scope)
         scope = Scope(
             step=name,
             values={**values, **self._items[step.name][item_of(name)]} if step.each else values,
             needs={
                 need: values["steps"][need]["output"] for need in step.needs if need not in passed
             },
-            folder=self._spec.source.folder or os.getcwd(),
-            read=self._input,
+            folder=self._spec.folder_of(step),
+            read=functools.partial(self._input, file.base),
         )
         prepared = self._kinds[step.kind].prepare(step, scope)
         parts = prepared.parts
-        if self._spec.env and step.kind != "llm":
-            parts = {**parts, "spec_env": self._spec.env}
+        if step.kind != "llm" and (env := self._spec.env_of(step.scope)):
+            parts = {**parts, "spec_env": env}
         if step.kind in PROCESSES and step.each:  # it can read ORCH_ITEM
             parts = {**parts, "item": item_of(name)}
         if step.kind in PROCESSES and (step.secrets or self._spec.secrets):
             parts = {**parts, "secrets": self._secrets.parts_of(step)}
+        passed = tuple(map(step.whole, passed))
         return msgspec.structs.replace(prepared, parts=parts, passed=passed)
+
+    def enter(self, name: str, state: JobState) -> None:
+        """Render what a nested job file is given: what its templates see is kept for `prepare`."""
+        step, file = self._spec.steps[name], self._spec.nested[name]
+        values = self._scope_values(step, state, self._refs[name])
+        self._values[name] = nested.given(step, file, values)
+
+    def leave(self, name: str, state: JobState) -> Result:
+        """Return a nested file's outputs, and the files that its steps have published."""
+        file, members = self._spec.nested[name], nested.members(name, self._graph)
+        seen = {local: self._sights.step(member, state) for local, member in members.items()}
+        values = {**self._values_of(name, state), "steps": seen}
+        output = nested.output(name, file, values, self._graph)
+        files = [FileRef(**file, media_type="") for view in seen.values() for file in view["files"]]
+        return Result(output=output, files=tuple(files))
 
     def expand(self, name: str, state: JobState) -> Expansion:
         """Return the items of a group: what its templates see of each is kept for `prepare`."""
@@ -142,8 +160,9 @@ class SpecWork:
         failed = False
         if condition.calls_failed(step.if_):
             needed = () if step.finally_ else self._graph.ancestors(step.name)
-            broke = {failure.step for failure in state.failures}
-            failed = bool(broke) if step.finally_ else not broke.isdisjoint(needed)
+            failed = any(nest.fails(state, need) for need in needed)
+            if step.finally_:
+                failed = bool(failures_seen(state, step.scope))
         refs = sorted(templates.refs(step.if_) - set(step.needs))
         values = self._scope_values(step, state, refs)
         if name != step.name:
@@ -154,17 +173,23 @@ class SpecWork:
 
     def _scope_values(self, step: Step, state: JobState, refs: Iterable[str]) -> dict[str, Any]:
         """Return what a step's templates see, but for its item."""
-        seen = {need: self._sights.step(need, state) for need in (*step.needs, *refs)}
-        values = {**self._values, "steps": seen}
+        named = (*step.needs, *refs)
+        seen = {need: self._sights.step(step.whole(need), state) for need in named}
+        values = {**self._values_of(step.scope, state), "steps": seen}
         if step.finally_:
-            values["job"] = job_seen(state)
+            values["job"] = job_seen(state, step.scope)
         return values
 
-    def _input(self, path: str) -> bytes:
-        """Return a file that the spec names, else one below outputs/."""
-        if path in self._spec.attachments:
-            return self._spec.attachments[path]
-        return self._store.read_bytes(path)
+    def _values_of(self, scope: str, state: JobState) -> dict[str, Any]:
+        """Return the top-level names of a job file's templates, but for `steps`."""
+        if scope not in self._values:  # in a plan, or for a look at one step
+            self.enter(scope, state)
+        return self._values[scope]
+
+    def _input(self, base: str, path: str) -> bytes:
+        """Return a file that a job file names, else one below outputs/."""
+        attached = self._spec.attachments.get(within(base, path))
+        return self._store.read_bytes(path) if attached is None else attached
 
     def tidy(self) -> None:
         """Remove what a leg that was killed left half written; call it under the job's lock."""
@@ -181,10 +206,10 @@ class SpecWork:
         step = self._step(name)
         work_dir = ""
         if step.llm is None or step.save_as:
-            prefix = f"{ATTEMPT}{base_of(name)[:32]}-{number}-"
+            prefix = f"{ATTEMPT}{base_of(name).replace('/', '.')[:32]}-{number}-"
             work_dir = os.path.abspath(tempfile.mkdtemp(prefix=prefix, dir=self._folder.path))
 
-        if "[" in name:
+        if "[" in name or step.scope:
             os.makedirs(os.path.dirname(self._folder.step_log(name)), mode=0o700, exist_ok=True)
 
         emit = emit_for(name, number)
@@ -201,7 +226,7 @@ class SpecWork:
             work_dir=work_dir,
             log_path=os.path.abspath(self._folder.step_log(name)),
             outputs=self._store,
-            environ={**self._secrets.environ_of(self._step(name)), **self._spec.env},
+            environ={**self._secrets.environ_of(step), **self._spec.env_of(step.scope)},
             masker=self._secrets.masker,
             unanswered=self._state().unanswered.get(name, ""),
             emit=emit,
@@ -245,7 +270,8 @@ class SpecWork:
     def _key(self, step: Step, prepared: Prepared) -> str:
         """Return what a result depends on that other jobs may take over."""
         steps = self._state().steps
-        needs = (need for need in step.needs if need not in prepared.passed)
+        given = self._graph.given(step.name)
+        needs = (need for need in given if need not in prepared.passed)
         successes = [steps[need].success for need in needs]
         hashes = [success.output_sha256 for success in successes if success is not None]
         return step_key(step.kind, prepared.parts, hashes)
@@ -308,8 +334,15 @@ class SpecWork:
         """
         if not self._spec.outputs:
             return None
-        names = (name for name in self._spec.steps if state.steps[name].status in SETTLED)
-        values = {**self._values, "steps": {name: self._sights.step(name, state) for name in names}}
+        names = [
+            name
+            for name, step in self._spec.steps.items()
+            if not step.scope and state.steps[name].status in SETTLED
+        ]
+        values = {
+            **self._values[""],
+            "steps": {name: self._sights.step(name, state) for name in names},
+        }
         rendered = {
             name: templates.render_value(value, values, place=f"outputs.{name}")
             for name, value in self._spec.outputs.items()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 
 from . import events as ev
-from .attempt import Launch, failed_before, gathered
+from .attempt import Launch, failed_before, gathered, left
 from .decisions import Shown
 from .errors import OrchestratorError
 from .instances import base_of, instance
 from .journal import Journal
 from .keys import encode_output, part_hashes, step_key
 from .moves import rejection
+from .nest import broken, has_run, shut_out
 from .plan import not_run, reusable
 from .recovery import doubted_as, in_doubt, recover
 from .state import DONE, JobState, StepState, StepStatus
@@ -61,7 +62,10 @@ class Starter:
         state = self._journal.state
         step = state.steps[name]
         decl = state.graph.steps.get(name) or state.graph.steps[base_of(name)]
-        if not step.tries and not self._wanted(name, step):
+        if not step.tries and not self._wanted(name, step, decl):
+            return None
+        if decl.id in state.graph.members:
+            self._nest(name)
             return None
         if decl.each and decl.id == name:
             self._fan(name)
@@ -74,7 +78,7 @@ class Starter:
             self._journal.stage(failed_before(name, step.attempt + 1, error))
             return None
         # What comes last comes again whenever anything has run.
-        fresh = not prepared.reusable or (state.begun and decl.last)
+        fresh = not prepared.reusable or self._comes_again(decl)
         if not step.tries and not fresh and self._reuse(name, key):
             return None
         if prepared.asks is not None:
@@ -90,7 +94,7 @@ class Starter:
         ordinal = number - step.interrupted
         called = state.renamed.get(name, name)
         idempotency_key = _idempotency_key(state, called, key, ordinal)
-        needs = state.graph.needs[decl.id]
+        needs = state.graph.given(decl.id)
         self._journal.stage(
             ev.StepStarted(
                 step=name,
@@ -107,12 +111,12 @@ class Starter:
         attempt = self._work.attempt(name, number, idempotency_key, self._emit_for)
         return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
 
-    def _wanted(self, name: str, step: StepState) -> bool:
+    def _wanted(self, name: str, step: StepState, decl: ev.StepDecl) -> bool:
         """Return whether a step is to run, or stage why it is not."""
         state = self._journal.state
         if step.status is StepStatus.EXPANDED:  # a group that was wanted, to be gathered
             return True
-        if step.lacking and name not in state.graph.regardless:
+        if (step.lacking and name not in state.graph.anyhow) or shut_out(state, decl):
             self._journal.stage(not_run(state, name))
             return False
         try:
@@ -167,14 +171,48 @@ class Starter:
             members = [state.steps[instance(name, item)].success for item in fan.items]
             hashes = [member.output_sha256 if member else None for member in members]
             key = step_key("each", {"items": fan.items}, hashes)
-            last = state.graph.steps[name].last
-            if not (last and state.begun) and self._reuse(name, key):
+            fresh = self._comes_again(state.graph.steps[name])
+            if not fresh and self._reuse(name, key):
                 return
             end = gathered(self._work, name, self._parts.gather(name, state), key, hashes)
         except OrchestratorError as error:
             journal.stage(failed_before(name, state.steps[name].attempt, error))
             return
         journal.stage(ev.StepSucceeded(step=name, data=end))
+
+    def _nest(self, name: str) -> None:
+        """Stage that a step around others is entered; or its result, once these have settled."""
+        journal, state = self._journal, self._journal.state
+        assert self._parts is not None, "only a spec names other job files"
+        try:
+            if name not in state.nests:
+                past = state.past.get(name)
+                if past is not None and past.by and self._reuse(name, past.key):
+                    return  # its result was given by hand
+                self._parts.enter(name, state)
+                steps = len(state.graph.members[name])
+                journal.stage(ev.StepExpanded(step=name, data=ev.Expanded(steps=steps)))
+                return
+            if fault := broken(state, name):
+                journal.stage(ev.StepFailed(step=name, data=fault))
+                return
+            end = left(self._work, name, self._parts.leave(name, state))
+        except OrchestratorError as error:
+            journal.stage(failed_before(name, state.steps[name].attempt, error))
+            return
+        fresh = self._comes_again(state.graph.steps[name])
+        if fresh or not self._reuse(name, end.key):
+            journal.stage(ev.StepSucceeded(step=name, data=end))
+
+    def _comes_again(self, decl: ev.StepDecl) -> bool:
+        """Return whether a step comes again though its result may hold: anything else has run.
+
+        So does what comes last, in the job or in a job file inside of it.
+        """
+        state = self._journal.state
+        if decl.id in state.graph.held:
+            return state.begun
+        return decl.last and has_run(state, decl.inside)
 
     def _reuse(self, name: str, key: str) -> bool:
         """Stage the skip of a step whose earlier success still holds."""
@@ -212,7 +250,7 @@ class Starter:
         if approved is not None and approved.key != key:
             self._journal.stage(ev.StepInvalidated(step=name, data=ev.Note(reason=LAPSED)))
         message = prepared.asks
-        needs = self._journal.state.graph.needs[base_of(name)]
+        needs = self._journal.state.graph.given(base_of(name))
         shown = Shown(
             key=key,
             message=self._work.keep(name, Result(output=message), encode_output(name, message)),
@@ -229,7 +267,7 @@ def _idempotency_key(state: JobState, called: str, key: str, ordinal: int) -> st
 
 def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:
     hashes = []
-    for need in state.graph.needs[name]:
+    for need in state.graph.given(name):
         if need in passed:
             continue
         step = state.steps[need]

@@ -8,7 +8,8 @@ A step:  pending -> running -> succeeded | failed
                  ^-- waiting <-/           (a failed attempt that will be retried)
          pending -> reused                 (its earlier success still holds)
          pending -> skipped                (it will not be run in this leg)
-         pending -> expanded -> succeeded  (a group: its instances are steps, see `fan`)
+         pending -> expanded -> succeeded  (a group: its instances are steps, see `fan`; or a
+                                            step around those of another job file, see `nest`)
          pending -> asking -> succeeded | failed    (somebody approves, or rejects)
 
 A step is ready when all it needs has *settled*, well or badly; whether it then runs is decided
@@ -38,6 +39,7 @@ from .fan import Fan, anew, expanded
 from .graph import Graph
 from .instances import instance
 from .leg import seconds_between
+from .nest import Nest, entered
 from .status import DONE, SETTLED, JobStatus, StepState, StepStatus, Success, Totals
 
 
@@ -61,6 +63,7 @@ class JobState(msgspec.Struct, kw_only=True):
         former: what is known of steps of earlier legs that are none of this leg, by name.
         gone: names in `past` that are no steps any more, by key (a step may be renamed).
         fans: the groups of this leg that were expanded, by name.
+        nests: the steps around others that were entered in this leg, by name.
         once: instances in `past`, by the name of their group, until that is expanded.
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
         doubts: steps of which an attempt was cut off, by the key of that.
@@ -102,6 +105,7 @@ class JobState(msgspec.Struct, kw_only=True):
     former: dict[str, StepState] = msgspec.field(default_factory=dict)
     gone: dict[str, list[str]] = msgspec.field(default_factory=dict)
     fans: dict[str, Fan] = msgspec.field(default_factory=dict)
+    nests: dict[str, Nest] = msgspec.field(default_factory=dict)
     once: dict[str, list[str]] = msgspec.field(default_factory=dict)
     cut_off: dict[str, int] = msgspec.field(default_factory=dict)
     doubts: dict[str, dict[str, None]] = msgspec.field(default_factory=dict)
@@ -200,7 +204,10 @@ def _less_often(state: JobState, record: Record[Any], at_s: float) -> None:
         case ev.JobSucceeded() | ev.JobFailed() | ev.JobCancelled() | ev.JobWaiting() as end:
             leg.end(state, _ENDS[type(end)], end.data, record.ts)
         case ev.StepExpanded(step=name, data=data):
-            expanded(state, name, data)
+            if name in state.graph.members:
+                entered(state, name)
+            else:
+                expanded(state, name, data)
         case ev.StepInterrupted(step=name, data=data):
             moves.interrupted(state, name, data)
         case ev.StepInvalidated(step=name, data=data):

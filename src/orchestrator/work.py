@@ -24,10 +24,26 @@ class Expansion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpecParts(Protocol):
-    """What only the steps of a spec have: groups, which open and close, and the job's outputs."""
+    """What only a spec has: groups and other job files, which open and close; and its outputs."""
 
     def outputs(self, state: JobState) -> Any:
         """Return what `job.succeeded` carries as the job's outputs; None for nothing.
+
+        Raises:
+            StepError: they can't be rendered.
+        """
+        ...
+
+    def enter(self, name: str, state: JobState) -> None:
+        """Take in what a step that runs another job file is given, now that its needs are met.
+
+        Raises:
+            StepError: it can't be rendered, or does not fit the file's inputs.
+        """
+        ...
+
+    def leave(self, name: str, state: JobState) -> Result:
+        """Return the outputs of such a file, and the files that its steps have published.
 
         Raises:
             StepError: they can't be rendered.

@@ -37,6 +37,7 @@ PURE = {
             "leg",
             "money",
             "moves",
+            "nest",
             "payloads",
             "readiness",
             "recovery",

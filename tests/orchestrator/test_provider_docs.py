@@ -28,7 +28,7 @@ def rows(heading):
 def test_each_kind_of_failure_is_there_with_what_the_retry_table_says():
     told = {row[0].strip("`"): row[2] for row in rows("What goes wrong")}
     of_others = ("exit", "exception", "template", "output", "cache_miss")
-    later = ("items", "rejected", "interrupted")
+    later = ("items", "steps", "rejected", "interrupted")
     assert told.keys() == {kind.value for kind in FailureKind} - {*of_others, *later}
     for kind, again in told.items():
         assert again == ("yes" if RETRIED[FailureKind(kind)] else "no"), kind

@@ -48,10 +48,8 @@ class Plain:
                 self._how.setdefault(step, []).extend(
                     filter(None, (_model(data.provider, data.model), _tokens(data)))
                 )
-            case ev.StepExpanded(step=step, data=ev.Expanded(items=tuple(items))):
-                self._total += len(items)
-                self._how[step] = [out.count(len(items), "item")]
-                self._failed.pop(step, None)
+            case ev.StepExpanded(step=step, data=opened):
+                self._opened(step, opened)
             case ev.StepSucceeded(step=step, data=end) if not end.attempt:
                 failed = self._failed.get(step, 0)
                 borne = [f"{failed} of them failed"] if failed else []
@@ -86,6 +84,14 @@ class Plain:
                 self._line("again", "yellow", step, [note.reason], ended=False)
             case _:
                 pass
+
+    def _opened(self, step: str, data: ev.Expanded) -> None:
+        items = len(data.items) if isinstance(data.items, tuple) else 0
+        self._total += items
+        self._how[step] = [
+            out.count(data.steps, "step") if data.steps else out.count(items, "item")
+        ]
+        self._failed.pop(step, None)
 
     def _line(
         self, word: str, colour: str, step: str, rest: list[str], *, ended: bool = True

@@ -140,7 +140,7 @@ def schema(
 def init(
     folder: Annotated[str, typer.Argument(help="Where to; it is made if it is not there.")] = ".",
     example: Annotated[
-        str, typer.Option(help="digest, tiny, release-notes, or workflow.")
+        str, typer.Option(help="digest, tiny, release-notes, pages, or workflow.")
     ] = "digest",
 ) -> None:
     """Write a job to start with; nothing is ever overwritten.

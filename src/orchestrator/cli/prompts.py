@@ -16,6 +16,7 @@ from ..connections import Connections
 from ..dotenv import with_secrets
 from ..errors import UsageError
 from ..folder import RunFolder
+from ..graph import Graph
 from ..history import records
 from ..instances import base_of, instance
 from ..jobs import Jobs
@@ -63,7 +64,7 @@ def _prepared(spec: Spec, step: str, folder: RunFolder, state: JobState) -> Any:
     from ..steps.llm import LLMStep
 
     declared = spec.steps[base_of(step)]
-    for need in declared.needs:
+    for need in Graph(spec.decls).given(declared.name):
         found = state.steps.get(need)
         if found is None or found.success is None:
             raise UsageError(

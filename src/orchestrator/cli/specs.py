@@ -18,6 +18,7 @@ EXAMPLES = {
     },
     "tiny": {"job.yaml": "tiny_spec.yaml"},
     "release-notes": {"job.yaml": "release_notes.yaml"},
+    "pages": {"job.yaml": "pages.yaml", "page.yaml": "page.yaml"},
 }
 """What each example is made of: the name it gets, and the file among the examples."""
 
@@ -63,12 +64,13 @@ def _faults(path: str, error: OrchestratorError) -> list[dict[str, Any]]:
         return [{"file": path, "message": error.message, "hint": error.hint}]
     return [
         {
-            "file": path,
+            "file": problem.file or path,
             "line": problem.line,
             "column": problem.column,
             "code": problem.code,
             "message": problem.message,
             "hint": problem.hint,
+            **({"via": problem.via} if problem.via else {}),
         }
         for problem in error.problems
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import importlib.resources
 import json
 import math
@@ -21,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..errors import Problem, SpecError, UsageError
-from .check import check_spec
-from .model import DEFAULT_PROVIDER, LLM, Input, Source, Spec, Step
+from .model import DEFAULT_PROVIDER, LLM, Spec, Step
+from .nesting import Builder, Place
 from .step import AttachmentError
+from .values import Input, Source
 from .yamldoc import MAX_BYTES, MAX_DEPTH, Document, read, visible
 
 if TYPE_CHECKING:
@@ -186,41 +186,15 @@ def _build(
 ) -> Spec:
     reader = _Folder(folder) if frozen is None else _Frozen(frozen)
     workflow = (frozen or {}).get(_WORKFLOW) or workflow_text().encode()
-    fields: dict[str, Any] = {}
-    # After a key that is there twice or is no text, the rest can be trusted.
-    if all(problem.code in ("ORC106", "ORC107") for problem in document.problems):
-        fields = check_spec(
-            document,
-            stem=stem,
-            attach=reader,
-            workflow=lambda: _workflow(workflow),
-            provider=provider,
-        )
-    if document.problems:
-        raise SpecError(file, document.problems, document.shown)
-    try:
-        spec = msgspec.convert(fields, Spec)
-    except msgspec.ValidationError as error:
-        # Not reached while the checks know all that the structs ask for.
-        message, span = _place_of(document, str(error))
-        document.problem("ORC130", message, span)
-        raise SpecError(file, document.problems, document.shown) from None
+    builder = Builder(reader, lambda: _workflow(workflow), provider)
+    spec = builder.build(document, Place(file=file, path=path, stem=stem, folder=folder), raw)
+    problems = [*document.problems, *builder.problems]
+    if problems or spec is None:
+        raise SpecError(file, problems, document.shown)
     attachments = dict(reader.content)
-    if spec.workflow:
+    if builder.built_in:
         attachments[_WORKFLOW] = workflow
-    digest = hashlib.sha256(raw).hexdigest()
-    source = Source(file=file, path=path, folder=folder, text=raw.decode(), sha256=digest)
-    return msgspec.structs.replace(spec, source=source, attachments=attachments)
-
-
-def _place_of(document: Document, error: str) -> tuple[str, Any]:
-    message, _, trail = error.partition(" - at `")
-    path: tuple[str | int, ...] = ()
-    for key, index in re.findall(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]", trail):
-        if index == "...":
-            break  # msgspec does not say which key of a map
-        path = (*path, key or int(index))
-    return message, document.at(path)
+    return msgspec.structs.replace(spec, attachments=attachments)
 
 
 class _Folder:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..providers import known
-from .model import clean_model
 from .shape import ALIAS, read_fields, wrong_type
 from .step import check_model_name, check_provider, check_url
+from .values import clean_model
 
 if TYPE_CHECKING:
     from .yamldoc import Document, Path

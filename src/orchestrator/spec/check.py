@@ -4,7 +4,6 @@
 |--------|----------------------------------------------------------|
 | ORC111 | the spec is empty, or no map                             |
 | ORC112 | an unknown key                                           |
-| ORC113 | a key of the format that this version can't run yet      |
 | ORC114 | a value of a wrong type                                  |
 | ORC115 | something required is missing                            |
 | ORC116 | a value out of its range or form                         |
@@ -25,6 +24,9 @@
 | ORC131 | an `output` that is no JSON Schema                       |
 | ORC132 | a need that comes last                                   |
 | ORC133 | a function that is not there: see `preflight`            |
+| ORC134 | what only the file that is run may say, in a nested one  |
+| ORC135 | a `with` that does not fit the inputs of a nested file   |
+| ORC136 | files that run each other, too deep, or too many steps   |
 
 ORC101 to ORC110 are those of the text itself: see `yamldoc`.
 """
@@ -43,11 +45,12 @@ from .aliases import check_aliases, meant
 from .caching import check_cache
 from .each import given_names
 from .limits import check_limits
-from .model import DEFAULT_MODELS, DEFAULT_PROVIDER, InputType, clean_model, fits
+from .model import DEFAULT_MODELS, DEFAULT_PROVIDER
 from .references import OPTIONAL, Names, Place, check_template, check_value
 from .shape import BUDGET, INPUT, TOP, decimal_text, read_fields
 from .step import (
     Defaults,
+    Nest,
     StepCheck,
     check_env,
     check_model_name,
@@ -55,13 +58,18 @@ from .step import (
     check_secrets,
     check_url,
 )
+from .values import InputType, clean_model, fits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from .model import Spec
     from .yamldoc import Document
 
 MAX_LABEL = 200
+
+WHOLE = ("concurrency", "timeout_s", "output_dir", "limits", "budget", "record")
+"""Keys of a job as a whole, which a nested job file may not have."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -74,6 +82,8 @@ def check_spec(
     attach: Callable[[str], bytes],
     workflow: Callable[[], dict[str, Any]],
     provider: str = DEFAULT_PROVIDER,
+    nest: Nest | None = None,
+    around: Defaults | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a Spec; all that is wrong is noted in the document.
 
@@ -83,6 +93,8 @@ def check_spec(
         attach: reads a file of the spec's folder, or raises AttachmentError.
         workflow: brings the steps of a spec that has none.
         provider: of a spec that names none.
+        nest: reads the job file that a step runs.
+        around: of a file that a step runs: what it takes over where it says nothing.
     """
     if not isinstance(doc.value, dict) or not doc.value:
         empty = doc.value is None or doc.value == {}
@@ -91,11 +103,15 @@ def check_spec(
         doc.problem("ORC111", message, doc.at(()), hint)
         return {}
     spec = read_fields(doc, (), doc.value, TOP)
+    if around is not None:
+        _nested(doc, spec)
     _labels(doc, spec, stem)
     if "models" in spec:
         spec["models"] = check_aliases(doc, ("models",), spec["models"])
-        spec = meant(doc, (), spec, spec["models"])
-    _target(doc, spec, provider)
+    if around is not None:
+        spec["models"] = {**around.models, **spec.get("models", {})}
+    spec = meant(doc, (), spec, spec.get("models", {}))
+    _target(doc, spec, provider, around)
     if "env" in spec:
         spec["env"] = _plain_env(doc, spec["env"])
     if spec.get("record", "full") not in ("full", "hashes"):
@@ -119,8 +135,17 @@ def check_spec(
             doc.problem("ORC115", "`task_description` is missing", doc.at_key(()), hint)
     elif spec.get("steps") == {}:
         doc.problem("ORC115", "`steps` is empty", doc.at_key(("steps",)), "add a step")
-    _steps(doc, spec, attach)
+    _steps(doc, spec, attach, nest, around)
     return spec
+
+
+def _nested(doc: Document, spec: dict[str, Any]) -> None:
+    """Note what a nested job file may not say: it holds for a job as a whole."""
+    for key in WHOLE:
+        if key in doc.value:
+            spec.pop(key, None)
+            message = f"`{key}` is for a job as a whole, and this file is run by a step of another"
+            doc.problem("ORC134", message, doc.at_key((key,)), "say it in the file that is run")
 
 
 def _labels(doc: Document, spec: dict[str, Any], stem: str) -> None:
@@ -153,15 +178,20 @@ def _label_fault(label: str) -> str:
     return ""
 
 
-def _target(doc: Document, spec: dict[str, Any], default: str) -> None:
-    provider = spec.setdefault("provider", default)
+def _target(doc: Document, spec: dict[str, Any], default: str, around: Defaults | None) -> None:
+    provider = spec.setdefault("provider", around.provider if around is not None else default)
     check_provider(doc, ("provider",), provider)
-    if "model" in spec:
+    if around is not None:
+        spec["options"] = {**around.options, **spec.get("options", {})}
+        if around.provider == provider:  # else its model and address mean nothing
+            spec.setdefault("base_url", around.base_url)
+            spec.setdefault("model", around.model)
+    if spec.get("model"):
         spec["model"] = clean_model(provider, spec["model"])
         check_model_name(doc, ("model",), provider, spec["model"])
     elif provider in DEFAULT_MODELS:
         spec["model"] = DEFAULT_MODELS[provider]
-    if "base_url" in spec:
+    if spec.get("base_url"):
         check_url(doc, ("base_url",), spec["base_url"])
 
 
@@ -226,8 +256,14 @@ def _output_dir(doc: Document, path: str) -> str:
     return clean
 
 
-def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) -> None:
-    cache = None
+def _steps(
+    doc: Document,
+    spec: dict[str, Any],
+    attach: Callable[[str], bytes],
+    nest: Nest | None,
+    around: Defaults | None,
+) -> None:
+    cache = around.cache if around is not None else None
     if "cache" in spec:
         cache = check_cache(doc, ("cache",), spec.pop("cache"), scope="runs")
     defaults = Defaults(
@@ -235,20 +271,20 @@ def _steps(doc: Document, spec: dict[str, Any], attach: Callable[[str], bytes]) 
         model=spec.get("model", ""),
         base_url=spec.get("base_url", ""),
         options=spec.get("options", {}),
-        output_dir=spec["output_dir"],
+        output_dir=around.output_dir if around is not None else spec["output_dir"],
         cache=cache,
         models=spec.get("models", {}),
     )
-    checker = StepCheck(doc, defaults, attach)
+    checker = StepCheck(doc, defaults, attach, nest)
     steps = {name: checker.check(name, value) for name, value in spec.get("steps", {}).items()}
-    spec["steps"] = steps
+    spec["steps"], spec["nested"] = steps, checker.nested
     needs = {name: step.get("needs", ()) for name, step in steps.items()}
     _graph(doc, needs)
     last = frozenset(name for name, step in steps.items() if step.get("finally"))
     _not_before_last(doc, needs, last)
     others = tuple(name for name in steps if name not in last)
     seen = {name: (*others, *needs[name]) if name in last else needs[name] for name in needs}
-    _same_files(doc, steps)
+    _same_files(doc, steps, checker.nested)
     top = {"project", "provider", "inputs", "env", "steps"}
     names = Names(
         top=frozenset(top | {name for name in OPTIONAL if spec.get(name)}),
@@ -317,12 +353,22 @@ def _not_before_last(
                 doc.problem("ORC132", message, span, hint)
 
 
-def _same_files(doc: Document, steps: dict[str, Any]) -> None:
+def _saved(
+    steps: dict[str, Any], nested: dict[str, Spec]
+) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield which step publishes which path, and where the document says so."""
+    for name, step in steps.items():
+        yield name, step.get("save_as", ""), ("steps", name, "save_as")
+        if name in nested:
+            where = ("steps", name, "workflow")
+            yield from ((f"{name}/{n}", s.save_as, where) for n, s in nested[name].steps.items())
+
+
+def _same_files(doc: Document, steps: dict[str, Any], nested: dict[str, Spec]) -> None:
     """Note two steps that write the same file, or one a file where the other needs a folder."""
     seen: dict[str, str] = {}
     folders: dict[str, str] = {}
-    for name, step in steps.items():
-        path = step.get("save_as", "")
+    for name, path, where in _saved(steps, nested):
         if not path or is_template(path):
             continue
         # Some file systems take A and a for the same.
@@ -333,8 +379,10 @@ def _same_files(doc: Document, steps: dict[str, Any]) -> None:
         other = other or next((seen[folder] for folder in above if folder in seen), None)
         if other is not None:
             message = f"steps `{other}` and `{name}` both write `{path}`"
-            span = doc.at(("steps", name, "save_as"))
-            doc.problem("ORC122", message, span, "give one of them another path")
+            hint = "give one of them another path"
+            if where[-1] == "workflow":
+                hint = "have the path depend on an input: `save_as: {{ inputs.NAME }}.md`"
+            doc.problem("ORC122", message, doc.at(where), hint)
         seen.setdefault(folded, name)
         for folder in above:
             folders.setdefault(folder, name)

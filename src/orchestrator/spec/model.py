@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 import msgspec
@@ -11,13 +12,10 @@ from ..cachepolicy import CachePolicy
 from ..errors import UsageError
 from ..events import StepDecl
 from ..money import amount
-from ..providers.limits import ProviderLimits
 from ..recovery import MAX_RECOVERIES, Effects, Then
 from ..retry import RetryPolicy
-from ..steps.base import LOG_BYTES, OUTPUT_BYTES
 from ..templates.condition import regardless
-
-InputType = Literal["string", "number", "integer", "boolean", "array", "object"]
+from .values import Alias, Input, Source, SpecLimits, within
 
 DEFAULT_PROVIDER = "offline"
 DEFAULT_MODELS = {"offline": "echo"}
@@ -76,16 +74,19 @@ class Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node of the job: exactly one of `llm`, `python`, `run` and `approve` is set.
+    """A node of the job: exactly one of `llm`, `python`, `run`, `approve`, `workflow` is set.
 
     Attributes:
-        name: matches `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+        name: matches `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`; of a step of a nested job file, behind
+            the name of the step that runs that file, and a `/`.
         use: a kind of step that another package brings.
         python: `module:function`.
         run: a shell command, never a template.
-        needs: the steps that must have succeeded.
+        workflow: the path of another job file, as the spec has it.
+        needs: the steps that must have succeeded, by their names in the same file; so do its
+            templates name steps.
         with_: any JSON values; the strings in it are templates. A python step's arguments, and
-            `with` in the prompts of an llm step.
+            `with` in the prompts of an llm step, the inputs of a nested job file.
         env: name to template; added to the spec's `env`.
         cwd: relative to the spec's folder, where a shell or python step starts; empty for it.
         files: paths relative to the spec's folder whose content counts for the step's key (see
@@ -118,6 +119,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     python: str | None = None
     run: str | None = None
     approve: Approve | None = None
+    workflow: str | None = None
     needs: tuple[str, ...] = ()
     with_: dict[str, Any] = msgspec.field(default_factory=dict, name="with")
     env: dict[str, str] = {}
@@ -148,88 +150,40 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.for_each is not None or self.matrix is not None
 
     @property
+    def scope(self) -> str:
+        """The name of the step that runs the job file it stands in; empty for the job's own."""
+        return self.name.rpartition("/")[0]
+
+    def whole(self, name: str) -> str:
+        """Return the whole name of a step that stands in the same file."""
+        return within(self.scope, name)
+
+    @property
     def decl(self) -> StepDecl:
         """The step as the graph knows it."""
         return StepDecl(
             id=self.name,
             kind=self.kind,
-            needs=self.needs,
+            needs=tuple(map(self.whole, self.needs)) if self.scope else self.needs,
             each=self.each,
             regardless=self.finally_ or regardless(self.if_),
             last=self.finally_,
             continue_on_error=self.continue_on_error,
+            inside=self.scope,
         )
 
     @property
     def kind(self) -> str:
-        """The name of the kind: `llm`, `python`, `run`, `approve`, or that of another package."""
+        """The name of the kind: its key in a spec, or that of another package."""
         if self.use is not None:
             return self.use
+        if self.workflow is not None:
+            return "workflow"
         if self.llm is not None:
             return "llm"
         if self.approve is not None:
             return "approve"
         return "python" if self.python is not None else "run"
-
-
-class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that `--set` can give."""
-
-    type: InputType = "string"
-    default: Any = None
-    required: bool = False
-    description: str = ""
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a spec came from.
-
-    Attributes:
-        file: the name for messages.
-        path: absolute, empty for a spec that was no file.
-        folder: absolute; paths in the spec are relative to it.
-        text: the whole file; `text.encode()` is its bytes.
-        sha256: of these bytes, 64 hex digits.
-    """
-
-    file: str = ""
-    path: str = ""
-    folder: str = ""
-    text: str = ""
-    sha256: str = ""
-
-
-class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a short name of `models` means."""
-
-    provider: str
-    model: str
-    base_url: str = ""
-    options: dict[str, Any] = {}
-
-
-class SpecLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a job may take.
-
-    Attributes:
-        providers: by name.
-        llm, run, python: steps of the kind that run at once; None for the job's own limit.
-        log_bytes: what an attempt may write to its step's log; more is counted.
-        output_bytes: of one step's output as JSON; of a command's output the rest is cut off.
-    """
-
-    providers: dict[str, ProviderLimits] = {}
-    llm: int | None = None
-    run: int | None = None
-    python: int | None = None
-    log_bytes: int = LOG_BYTES
-    output_bytes: int = OUTPUT_BYTES
-
-    @property
-    def kinds(self) -> dict[str, int]:
-        """The limits of kinds of steps."""
-        found = {"llm": self.llm, "run": self.run, "python": self.python}
-        return {kind: limit for kind, limit in found.items() if limit is not None}
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,14 +194,16 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             never a path. Jobs of the same project are jobs of the same spec.
         secrets: variables with keys that every shell and python step gets.
         record: whether the text of prompts and answers is kept, or only its hashes.
-        steps: in the order of the spec.
+        steps: in the order of the spec; those of a nested job file after the one that runs it.
+        nested: the job files that steps run, by these steps' names, without their steps.
+        base: of a nested one, its folder, relative to that of the spec that is run.
         outputs: name to any JSON value; its strings are templates over all steps.
         output_dir: the folder inside outputs/ that all files of steps go to; empty for
             outputs/ itself.
         workflow: the name of the built-in workflow the steps come from, or empty.
         attachments: the bytes of every file the spec names (prompts and `files`), by path
-            relative to the spec's folder, as they were when the spec was read; and the
-            built-in workflow, if it is used.
+            relative to the spec's folder, as they were when the spec was read; those that nested
+            job files name, and these files; and the built-in workflow, if it is used.
         given: input values from outside, already of the declared types.
     """
 
@@ -275,6 +231,26 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     source: Source = Source()
     attachments: dict[str, bytes] = {}
     given: dict[str, Any] = {}
+    nested: dict[str, Spec] = {}
+    base: str = ""
+
+    def file_of(self, scope: str) -> Spec:
+        """Return the spec of a nested job file, by the step that runs it; of none this one."""
+        return self.nested[scope] if scope else self
+
+    def folder_of(self, step: Step) -> str:
+        """Return the absolute folder of the file that a step stands in."""
+        return self.file_of(step.scope).source.folder or os.getcwd()
+
+    def env_of(self, scope: str) -> dict[str, str]:
+        """Return the environment of processes in a job file: what is around it counts, too."""
+        if not scope:
+            return self.env
+        return {**self.env_of(scope.rpartition("/")[0]), **self.nested[scope].env}
+
+    def attachment(self, step: Step, path: str) -> bytes | None:
+        """Return the bytes of a file that a step names, None for one that is not attached."""
+        return self.attachments.get(within(self.file_of(step.scope).base, path))
 
     @property
     def decls(self) -> tuple[StepDecl, ...]:
@@ -363,25 +339,3 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             budget = msgspec.structs.replace(new.budget, cost_usd=max_cost)
             new = msgspec.structs.replace(new, budget=budget)
         return new
-
-
-def clean_model(provider: str, model: str) -> str:
-    """Return a model's name without its provider's, which only `offline` may have in front."""
-    return model.removeprefix("offline/") if provider == "offline" else model
-
-
-def fits(kind: str, value: Any) -> bool:
-    """Tell whether a JSON value is of an input's type."""
-    match kind:
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "integer":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "number":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case "array":
-            return isinstance(value, list)
-        case _:
-            return isinstance(value, dict)

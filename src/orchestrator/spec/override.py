@@ -9,7 +9,8 @@ import msgspec
 from ..errors import UsageError
 from ..providers import all_names, check_model, known
 from ..suggest import did_you_mean
-from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model, fits
+from .model import DEFAULT_MODELS, EXAMPLE_MODELS
+from .values import clean_model, fits
 
 if TYPE_CHECKING:
     from .model import Spec
@@ -65,7 +66,13 @@ def switched(spec: Spec, provider: str | None, model: str | None) -> Spec:
                 options = {**alias.options, **changed.options}
                 changed = msgspec.structs.replace(changed, options=options)
             steps[step.name] = msgspec.structs.replace(step, llm=changed)
-    return msgspec.structs.replace(spec, steps=steps, **top._asdict())
+    nested = {
+        name: msgspec.structs.replace(
+            file, **target(_Target(file.provider, file.model, file.base_url))._asdict()
+        )
+        for name, file in spec.nested.items()
+    }
+    return msgspec.structs.replace(spec, steps=steps, nested=nested, **top._asdict())
 
 
 def input_value(spec: Spec, name: str, value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from ..cachepolicy import Scope
 from ..recovery import Effects, Then
 from .each import ONLY_WITH, SIDES
-from .model import InputType
+from .kinds import KINDS, NOT_FOR
 from .shape import (
     ALIAS,
     APPROVE,
@@ -29,7 +29,8 @@ from .shape import (
     TOP,
     Field,
 )
-from .step import KINDS, NAME, NOT_FOR
+from .step import NAME
+from .values import InputType
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOT_BLANK = "^[^\\u0000]*\\S[^\\u0000]*$"

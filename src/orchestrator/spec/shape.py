@@ -1,7 +1,7 @@
 """Which keys a spec has, and what type each value must be: the tables, and one reader of them.
 
-Unknown keys, keys that come in a later version and values of a wrong type are noted in the
-document; what is left is returned, so that the checks after this one need not ask again.
+Unknown keys and values of a wrong type are noted in the document; what is left is returned, so
+that the checks after this one need not ask again.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ STEP = {
     "python": TEXT,
     "run": TEXT,
     "approve": MAP,
+    "workflow": TEXT,
     "needs": Field("texts"),
     "with": MAP,
     "env": MAP,
@@ -153,13 +154,11 @@ RETRY_ON = tuple(
         FailureKind.BUDGET,
         FailureKind.CACHE_MISS,
         FailureKind.ITEMS,
+        FailureKind.STEPS,
         FailureKind.REJECTED,
         FailureKind.INTERRUPTED,
     )
 )
-
-LATER = frozenset(("workflow",))
-"""Keys of the format that this version can't run yet."""
 
 _MEANT = {
     **dict.fromkeys(("depends_on", "dependsOn", "depends", "after", "requires"), "needs"),
@@ -175,6 +174,7 @@ _MEANT = {
     **dict.fromkeys(("user", "message", "content"), "prompt"),
     **dict.fromkeys(("working_directory", "workdir", "working_dir"), "cwd"),
     **dict.fromkeys(("function", "callable"), "python"),
+    **dict.fromkeys(("include", "subworkflow", "sub_workflow", "job", "template"), "workflow"),
     **dict.fromkeys(("foreach", "forEach", "with_items", "loop", "map_over"), "for_each"),
     "max_concurrency": "max_parallel",
     "max-parallel": "max_parallel",
@@ -233,9 +233,6 @@ def read_fields(
 
 def _unknown(doc: Document, where: Path, key: str, fields: dict[str, Field]) -> None:
     span = doc.at_key(where)
-    if key in LATER and (fields is STEP or fields is TOP):
-        doc.problem("ORC113", f"`{key}` is not supported yet", span, "it comes in a later version")
-        return
     hint = ""
     if _MEANT.get(key) in fields:
         hint = f"did you mean `{_MEANT[key]}`?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from .. import plugins
@@ -15,12 +16,13 @@ from ..suggest import did_you_mean
 from ..templates import condition, is_template
 from .caching import check_cache
 from .each import check_each
-from .model import DEFAULT_MODELS, EXAMPLE_MODELS, clean_model
+from .kinds import KINDS, NOT_FOR
+from .model import DEFAULT_MODELS, EXAMPLE_MODELS
 from .shape import APPROVE, LLM, RETRY, RETRY_ON, STEP, read_fields, wrong_type
+from .values import clean_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from .model import Spec
     from .yamldoc import Document, Path
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -29,23 +31,6 @@ FILE = "file://"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}", re.ASCII)
-KINDS = ("llm", "python", "run", "approve", "use")
-NOT_FOR = {
-    "llm": {
-        "cwd": "an llm step starts no process",
-        "env": "an llm step starts no process",
-        "secrets": "a provider's key comes from the environment",
-    },
-    "python": {"save_as": "write files to the folder in ORCH_OUTPUTS"},
-    "run": {
-        "save_as": "write files to the folder in ORCH_OUTPUTS",
-        "with": "pass values through `env:`",
-    },
-    "approve": dict.fromkeys(
-        ("with", "env", "cwd", "files", "save_as", "timeout_s", "retry"), "nothing is run there"
-    ),
-    "use": dict.fromkeys(("env", "cwd", "save_as"), "values go under `with:`"),
-}
 
 
 class AttachmentError(Exception):
@@ -64,20 +49,34 @@ class Defaults(NamedTuple):
     models: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
+Nest = Callable[["Document", "Path", dict[str, Any], Defaults], "Spec | None"]
+"""Reads the job file that a step runs: given the document, the step's place and fields, and what
+the file takes over. Notes what is wrong, and returns None then."""
+
+
 class StepCheck:
     """Checks the steps of one document, one after the other.
 
     Attributes:
         files: for each file:// prompt, by its path in the spec, the file's name.
+        nested: the job files that steps run, by the steps' names.
     """
 
-    def __init__(self, doc: Document, defaults: Defaults, attach: Callable[[str], bytes]) -> None:
+    def __init__(
+        self,
+        doc: Document,
+        defaults: Defaults,
+        attach: Callable[[str], bytes],
+        nest: Nest | None = None,
+    ) -> None:
         from .aliases import meant  # it knows this module
 
         self._meant = meant
         self.doc = doc
         self.defaults = defaults
         self.files: dict[Path, str] = {}
+        self.nested: dict[str, Spec] = {}
+        self._nest = nest
         self._attach = attach
         self._told_model = False
 
@@ -108,6 +107,10 @@ class StepCheck:
             )
         if "use" in step:
             self._use((*path, "use"), step["use"])
+        if "workflow" in step and self._nest is not None:
+            inner = self._nest(doc, path, step, self.defaults)
+            if inner is not None:
+                self.nested[name] = inner
         self._cache(path, step)
         step["needs"] = self._needs(path, name, step.get("needs", []))
         if "env" in step:
@@ -132,13 +135,13 @@ class StepCheck:
             self.doc.problem(
                 "ORC118", message, self.doc.at_key((*path, kinds[1])), "make it two steps"
             )
-        elif not kinds and "workflow" not in value:
+        elif not kinds:
             message = f"step `{name}` says nothing to do"
             self.doc.problem(
                 "ORC118",
                 message,
                 self.doc.at_key(path),
-                "give it `llm:`, `python:`, `run:`, `approve:` or `use:`",
+                "give it `llm:`, `python:`, `run:`, `approve:`, `workflow:` or `use:`",
             )
         elif kinds:
             for key, hint in NOT_FOR[kinds[0]].items():
