@@ -18,6 +18,9 @@ Fields = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
 ENVELOPE = frozenset({"seq", "ts", "dur", "prev", "sum"})
 """Names of the line's own members."""
 
+_MADE_KEPT = 64
+"""Kinds of events of which the members that were made last are remembered."""
+
 _EVENT_S = frozenset({"type", "data"})
 _OURS = frozenset({"log.opened", "log.recovered"})
 
@@ -42,9 +45,7 @@ class Sealer:
             _apart(fixed, ENVELOPE, "the line's own member")
             _apart(fixed, _EVENT_S, "the event's own member")
         self._known: dict[type, frozenset[str]] = {}
-        self._made: dict[str, Any] | None = None
-        self._made_beside: frozenset[str] = frozenset()
-        self._made_encoded = b""
+        self._made: dict[frozenset[str], tuple[dict[str, Any], bytes]] = {}
         self._stamp = codec.Stamper()
 
     def __call__(
@@ -113,8 +114,9 @@ class Sealer:
         """Return the members that `fields` makes for an event, with a comma after them."""
         assert self._make is not None
         made = self._make(event)
-        if names is self._made_beside and made == self._made:
-            return self._made_encoded  # mostly they are those of the event before
+        known = self._made.get(names)
+        if known is not None and made == known[0]:  # mostly they are those of the one before
+            return known[1]
         if not made:
             return b""
         _apart(made, names, "also a member of the event")
@@ -122,7 +124,9 @@ class Sealer:
         _apart(made, ENVELOPE, "the line's own member")
         encoded = codec.encode_members(made) + b","
         if set(map(type, made.values())) == {str}:  # 1 and True are equal, their texts are not
-            self._made, self._made_beside, self._made_encoded = dict(made), names, encoded
+            if len(self._made) >= _MADE_KEPT:
+                self._made.clear()
+            self._made[names] = (dict(made), encoded)
         return encoded
 
     def _names_of(self, event: Event | Mapping[str, Any], *, ours: bool) -> frozenset[str]:

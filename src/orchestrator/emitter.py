@@ -38,6 +38,7 @@ class EventEmitter(Telling):
         self._log: Log | None = None
         self._mutex = threading.RLock()
         self._fields: _Fields = line_fields(job_id)
+        self._default: _Fields = self._fields
         self._owned: dict[int, _Fields] = {}
 
     @property
@@ -54,6 +55,7 @@ class EventEmitter(Telling):
                     os.makedirs(folder, mode=0o700, exist_ok=True)
                 # A job's log has one lock, whoever writes it: the one that `orch` looks at.
                 in_job = os.path.basename(self.path) == LOG_NAME
+                self._default = self._fields
                 self._log = Log(
                     self.path,
                     fields=self._of,
@@ -68,16 +70,21 @@ class EventEmitter(Telling):
         return self._log is not None
 
     def _of(self, event: Any) -> dict[str, str]:
-        return self._owned.get(id(event), self._fields)(event)
+        if not self._owned:
+            return self._default(event)
+        return self._owned.get(id(event), self._default)(event)
 
     def _append(
         self, fields: _Fields, *events: Event | Mapping[str, Any], time_ns: int | None = None
     ) -> range:
+        log = self.log
+        if fields is self._default:  # it does not change while the log is open
+            return log.append(*events, time_ns=time_ns)
         # By the event itself: which thread encodes it, and what else it encodes, is the log's.
         ids = list(map(id, events))
         self._owned.update(dict.fromkeys(ids, fields))
         try:
-            return self.log.append(*events, time_ns=time_ns)
+            return log.append(*events, time_ns=time_ns)
         finally:
             for event_id in ids:
                 del self._owned[event_id]
@@ -87,7 +94,7 @@ class EventEmitter(Telling):
         with self._mutex:
             if job_id != self.job_id:
                 self.job_id, self._fields = job_id, line_fields(job_id)
-        return JobLog(self, job_id)
+            return JobLog(self, self._fields)
 
     def emit(self, event: Event | Mapping[str, Any]) -> int:
         """Append one event and return its seq; on return it is durable.
@@ -107,7 +114,7 @@ class EventEmitter(Telling):
             event = _in_form(event)
         attempt = fence.current()
         if attempt is None or attempt.job_id == self.job_id:
-            return self.log.append(event)[0]
+            return self._append(self._fields, event)[0]
         return self._append(line_fields(attempt.job_id), event)[0]
 
     def sync(self) -> None:
@@ -138,12 +145,12 @@ class JobLog:
 
     Args:
         emitter: whose log it is.
-        job_id: what each line says.
+        fields: what each line says.
     """
 
-    def __init__(self, emitter: EventEmitter, job_id: str) -> None:
+    def __init__(self, emitter: EventEmitter, fields: _Fields) -> None:
         self._emitter = emitter
-        self._fields: _Fields = line_fields(job_id)
+        self._fields = fields
 
     @property
     def next_seq(self) -> int:

@@ -107,7 +107,7 @@ class FunctionWork:
         parts: dict[str, Any] = {"code_version": self._versions(node.fn)}
         if node.key is not None:
             parts["key"] = node.key
-        needs = {need: _found(need, state) for need in node.needs}
+        needs = {need: _found(need, state) for need in node.needs} if node.needs else {}
         return Prepared(parts=parts, params=needs, abandons=not node.is_async)
 
     def unwanted(self, name: str, state: JobState) -> str:
@@ -232,7 +232,7 @@ class _Versions:
         if type(fn) is not FunctionType:
             return code_version(fn)
         code = fn.__code__
-        fixed = _fixed(fn)
+        fixed = _fixed(fn) if fn.__defaults__ or fn.__kwdefaults__ else []
         known = None if fixed else self._plain.get(code)
         if known is None:
             source = self._sources.get(code)

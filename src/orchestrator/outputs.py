@@ -58,7 +58,7 @@ class Outputs:
         Raises:
             BlobMissing, BlobDamaged: it was a blob and is not there any more.
         """
-        ref = as_ref(output)
+        ref = as_ref(output) if type(output) is dict else None
         if ref is None:
             return copy_of(output)
         encoded = self._held.get(ref.blob)

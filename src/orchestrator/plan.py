@@ -167,6 +167,8 @@ def reusable(state: JobState, name: str, key: str) -> Success | None:
     step was renamed). Each success is used once. One that a person gave by hand stands whatever
     the key.
     """
+    if not state.past:
+        return None
     own = state.past.get(name)
     if own is not None and (own.key == key or own.by):
         return own

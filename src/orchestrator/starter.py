@@ -6,15 +6,13 @@ durable.
 
 from __future__ import annotations
 
-import hashlib
-
 from . import events as ev
 from .attempt import Launch, failed_before, gathered, left
 from .decisions import Shown
 from .errors import OrchestratorError
 from .instances import base_of, instance
 from .journal import Journal
-from .keys import encode_output, part_hashes, step_key
+from .keys import encode_output, part_hashes, sha256, step_key
 from .moves import rejection
 from .nest import broken, has_run, shut_out
 from .plan import not_run, reusable
@@ -261,8 +259,7 @@ class Starter:
 
 
 def _idempotency_key(state: JobState, called: str, key: str, ordinal: int) -> str:
-    text = f"{state.job_id}/{called}/{key}/{ordinal}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return sha256(f"{state.job_id}/{called}/{key}/{ordinal}".encode())[:32]
 
 
 def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:
