@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import anyio
-import anyio.abc
 import msgspec
 
 from eventlog import Event, EventLogError
@@ -21,6 +20,7 @@ from eventlog import Event, EventLogError
 from . import events as ev
 from .answers import Refused, Request, answer
 from .attempt import Launch, carry_out, failed_before
+from .crew import Crew, crew
 from .errors import FailureKind, OrchestratorError
 from .journal import Journal
 from .plan import Plan, Policy, closing, decide, not_run, opening, why_stopped
@@ -128,25 +128,15 @@ class Runner:
         state = self._journal.state
         self._begun_s = self._journal.monotonic()
         self._journal.stage(*opening(state, started), *adopted)
-        ended_by: BaseException | None = None
-        try:
-            while not state.finished:
-                async with anyio.create_task_group() as attempts:
-                    try:
-                        await self._stretch(attempts)
-                    except BaseException as error:
-                        ended_by = error
-                        if isinstance(error, anyio.get_cancelled_exc_class()):
-                            self._record_cancelled(error)
-                        attempts.cancel_scope.cancel()
-                        raise
-        except BaseException as error:
-            if ended_by is None:
-                raise
-            # The task group may have wrapped it: callers are told the one thing that happened.
-            if error is not ended_by:
-                raise ended_by from None
-            raise
+        while not state.finished:
+            async with crew() as attempts:
+                try:
+                    await self._stretch(attempts)
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    # Not if an error of our own ends it; before any step has cleaned up.
+                    if not isinstance(attempts.failure, Exception):
+                        self._record_cancelled(cancelled)
+                    raise
         return state
 
     def _record_cancelled(self, cause: BaseException) -> None:
@@ -164,16 +154,16 @@ class Runner:
         except EventLogError as error:
             cause.add_note(f"the cancellation could not be recorded: {error}")
 
-    async def _stretch(self, attempts: anyio.abc.TaskGroup) -> None:
+    async def _stretch(self, attempts: Crew) -> None:
         """Run until the leg has ended, or until what runs was cut off because its time is over."""
         while not self._journal.state.finished:
             await self._turn(attempts)
             if self._late:
                 self._late = False
-                await self._cut_off(attempts.cancel_scope)
+                await self._cut_off(attempts)
                 return
 
-    async def _turn(self, attempts: anyio.abc.TaskGroup) -> None:
+    async def _turn(self, attempts: Crew) -> None:
         journal = self._journal
         acknowledged = self._take_in()
         if self._asked:
@@ -191,9 +181,9 @@ class Runner:
             waiting.set()
         for launch in launches:
             self._alive.add(launch.step)
-            attempts.start_soon(self._attempt, launch)
+            attempts.start(self._attempt, launch)
         if self._stop is not None:
-            await self._wind_up(self._stop, attempts.cancel_scope)
+            await self._wind_up(self._stop, attempts)
         elif not journal.state.finished:
             await self._arrivals(plan.wake_after_s)
 
@@ -295,7 +285,7 @@ class Runner:
             outcome = await carry_out(self._work, launch, self._journal.monotonic)
             self._inbox.append(outcome)
         finally:
-            self._alive.remove(launch.step)
+            self._alive.discard(launch.step)
             self._rouse()
 
     async def _arrivals(self, wake_after_s: float | None) -> None:
@@ -326,7 +316,7 @@ class Runner:
         self._timeout_s = passed_s + AFTERWARDS_S
         self._late = True
 
-    async def _cut_off(self, attempts: anyio.CancelScope) -> None:
+    async def _cut_off(self, attempts: Crew) -> None:
         """Cancel what runs, wait for it to clean up, and record that it took too long."""
         acknowledged = await self._ended(attempts)
         self._journal.stage(*self._too_late(self._policy.over))
@@ -334,13 +324,11 @@ class Runner:
         for waiting in acknowledged:
             waiting.set()
 
-    async def _ended(self, attempts: anyio.CancelScope) -> list[anyio.Event]:
+    async def _ended(self, attempts: Crew) -> list[anyio.Event]:
         """Cancel what runs, wait for it to clean up, and take in what it reports."""
         attempts.cancel()
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WAIT_S):
-            while self._alive:
-                self._sleep_again()
-                await self._wake.wait()
+            await attempts.wait()
         return self._take_in()
 
     def _too_late(self, reason: str) -> list[ev.JobEvent]:
@@ -357,7 +345,7 @@ class Runner:
             for name in list(state.running)
         ]
 
-    async def _wind_up(self, why: Stop, attempts: anyio.CancelScope) -> None:
+    async def _wind_up(self, why: Stop, attempts: Crew) -> None:
         """Cancel what runs, wait for it to clean up, and record what became of it."""
         acknowledged = [*await self._ended(attempts), *self._stage_stop(why)]
         self._journal.commit()
