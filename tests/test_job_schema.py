@@ -15,26 +15,57 @@ from userkit import EXAMPLES
 
 VALID = jsonschema_rs.validator_for(job_schema())
 STEADY = settings(derandomize=True, deadline=None, max_examples=300)
-STRUCTURAL = {"ORC111", "ORC112", "ORC113", "ORC114", "ORC115", "ORC118"}
+STRUCTURAL = {"ORC111", "ORC112", "ORC113", "ORC114", "ORC115", "ORC117", "ORC118", "ORC128"}
 ELSEWHERE = {"ORC120", "ORC123", "ORC129"}
 """What depends on other parts of the file, or on other files."""
 
 GOOD = {
     "project": "p",
+    "name": "n",
+    "provider": "offline",
     "model": "echo",
+    "base_url": "http://127.0.0.1:1/v1",
     "concurrency": 2,
     "timeout_s": 1.5,
+    "output_dir": "out",
+    "record": "full",
+    "options": {"temperature": 0},
     "env": {"A": "b"},
+    "secrets": ["K_API_KEY"],
+    "cache": {"ttl_s": 5, "scope": "job"},
     "inputs": {"topic": {"type": "string", "default": "x", "required": False}},
     "budget": {"calls": 5},
     "limits": {"llm": 2, "providers": {"ollama": {"concurrency": 1, "models": {"m": {}}}}},
     "models": {"small": {"provider": "offline", "model": "echo"}, "short": "offline/echo"},
     "steps": {
         "a": {"run": "echo 1", "needs": [], "retry": {"max_attempts": 2, "on": ["exit"]}},
-        "b": {"llm": {"prompt": "hello", "sample": 1}, "save_as": "b.md", "cache": {"ttl_s": 5}},
+        "b": {
+            "llm": {
+                "prompt": "hello",
+                "sample": 1,
+                "provider": "offline",
+                "model": "echo",
+                "output": {"type": "object"},
+                "idle_timeout_s": 3,
+            },
+            "save_as": "b.md",
+            "cache": {"ttl_s": 5},
+        },
         "c": {"approve": {"message": "ok?"}, "needs": "b", "description": "asks"},
         "d": {"run": "x", "for_each": [1, 2], "max_parallel": 1, "continue_on_error": True},
+        "e": {
+            "python": "m:f",
+            "matrix": {"x": [1, 2], "include": [{"x": 3}], "exclude": [{"x": 1}]},
+            "with": {"n": 1},
+            "env": {"A": "b"},
+            "secrets": ["X_API_KEY"],
+            "effects": "once",
+            "on_interrupted": "rerun",
+            "if": "true",
+            "finally": True,
+        },
     },
+    "outputs": {"o": "{{ steps.a.output }}"},
 }
 
 
@@ -51,6 +82,9 @@ def places(value, path=()):
     if isinstance(value, dict):
         for key, item in value.items():
             yield from places(item, (*path, key))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from places(item, (*path, index))
 
 
 def at(spec, path):
@@ -59,10 +93,53 @@ def at(spec, path):
     return spec
 
 
-TRIED = [None, True, "", "  ", "text", 0, -1, 1, 7.5, 10**16, [], ["a"], [1], {}, {"x": 1}]
-VALUES = st.sampled_from(TRIED)
+TRIED = [
+    None,
+    True,
+    "",
+    "  ",
+    "text",
+    "{{ a }}/b",
+    0,
+    -1,
+    1,
+    7.5,
+    10**16,
+    [],
+    ["a"],
+    [1],
+    {},
+    {"x": 1},
+]
+ODD = [
+    *("once", "ask", "job", "m:f", "echo", "offline", "nope", "a/b", "../x", "a b", "A=B", "a\nb"),
+    *(
+        "{{ steps.a.output }}",
+        "{{",
+        "http://h",
+        "http://u:p@h",
+        "file://x",
+        "x" * 300,
+        "\0",
+        "true",
+    ),
+    *(["exit"], ["exit", "nope"], ["a", "a"], [["a"]], [{}], [{"x": 1}], [None], {"x": [1]}),
+    *(
+        "true",
+        {"x": []},
+        {"run": "x"},
+        {"prompt": "x"},
+        {"a": {"b": 1}},
+        {"": 1},
+        False,
+        0.5,
+        1e300,
+    ),
+]
+VALUES = st.sampled_from([*TRIED, *ODD])
+TABLES = [table for name, table in vars(shape).items() if name.isupper() and type(table) is dict]
 KEYS = st.sampled_from(
-    sorted({*shape.TOP, *shape.STEP, *shape.LLM, *shape.RETRY, "nonsense", "workflow", "a b"})
+    sorted({*(key for table in TABLES for key in table), "nonsense", "workflow", "a b", "9", "é"})
 )
 
 
@@ -71,16 +148,16 @@ def changed(draw):
     """Return a good spec with a few values put in, taken out or put elsewhere."""
     spec = copy.deepcopy(GOOD)
     for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from([p for p in places(spec) if isinstance(at(spec, p), dict)]))
+        path = draw(st.sampled_from(list(places(spec))))
         target = at(spec, path)
-        if target and draw(st.booleans()):
-            key = draw(st.sampled_from(sorted(target)))
-            if draw(st.booleans()):
-                del target[key]
-            else:
-                target[key] = copy.deepcopy(draw(VALUES))
-        else:
+        if isinstance(target, dict) and draw(st.booleans()):
             target[draw(KEYS)] = copy.deepcopy(draw(VALUES))
+        elif path:
+            above = at(spec, path[:-1])
+            if draw(st.integers(0, 3)):
+                above[path[-1]] = copy.deepcopy(draw(VALUES))
+            else:
+                del above[path[-1]]
     return spec
 
 
@@ -101,7 +178,7 @@ PLACES = {
     "CACHE": ("steps", "b", "cache"),
     "APPROVE": ("steps", "c", "approve"),
 }
-STEPS = ("a", "b", "c", "d")
+STEPS = ("a", "b", "c", "d", "e")
 
 
 def tried():
@@ -109,9 +186,13 @@ def tried():
     places = list(PLACES.items())
     places += [("STEP", ("steps", step)) for step in STEPS]
     for name, path in places:
+        smaller = {**GOOD, "steps": {"a": {"run": "x"}}}  # no more than the place needs
+        if path[:1] == ("steps",):
+            steps = {step: GOOD["steps"][step] for step in {path[1], "b"}}
+            smaller = {"project": "p", "steps": steps}
         for key, field in vars(shape)[name].items():
             for value in TRIED:
-                spec = copy.deepcopy(GOOD)
+                spec = copy.deepcopy(smaller)
                 at(spec, path)[key] = copy.deepcopy(value)
                 yield (*path, key), field, spec
 

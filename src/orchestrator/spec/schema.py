@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from ..cachepolicy import Scope
+from ..providers import all_names
 from ..recovery import Effects, Then
+from .check import MAX_LABEL
 from .each import ONLY_WITH, SIDES
 from .kinds import KINDS, NOT_FOR
 from .shape import (
@@ -33,7 +35,7 @@ from .step import NAME
 from .values import InputType
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-NOT_BLANK = "^[^\\u0000]*\\S[^\\u0000]*$"
+NOT_BLANK = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
 TEMPLATE = {"type": "string", "pattern": "^\\s*\\{\\{[\\s\\S]*\\}\\}\\s*$"}
 AMOUNT = "^[0-9]{1,18}(\\.[0-9]{1,18})?$"
 _VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
@@ -56,6 +58,21 @@ EACH = {
 }
 """Maps from a name, of this form, to such maps."""
 AMOUNT = "^[0-9]{1,18}([.][0-9]{1,18})?$"
+_NO_TEMPLATE = {"not": {"pattern": "\\{\\{"}}
+_DOTTED = "[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*"
+_LABEL = {
+    "pattern": "^[^/\\\\\\u0000-\\u001F\\u007F-\\u009F\\u2028-\\u202E\\u2066-\\u2069]+$",
+    "maxLength": MAX_LABEL,
+    "not": {"pattern": "^\\s*[.]{1,2}\\s*$"},
+}
+FORMS: dict[str, dict[str, Any]] = {
+    "project": _LABEL,
+    "name": _LABEL,
+    "base_url": {"pattern": "^https?://[^/@?#\\s]+([/?#]\\S*)?$"},
+    "python": {"pattern": f"^{_DOTTED}:{_DOTTED}$"},
+    "run": _NO_TEMPLATE,
+}
+"""What else the text of a key must be."""
 REQUIRED = {"llm": ["prompt"], "approve": ["message"]}
 CHOICES = {
     "scope": get_args(Scope),
@@ -86,6 +103,7 @@ def job_schema() -> dict[str, Any]:
         **{kind: {"properties": dict.fromkeys(keys, False)} for kind, keys in NOT_FOR.items()},
         **dict.fromkeys(ONLY_WITH, several),
         "key": {"required": ["for_each"]},
+        "on_interrupted": {"properties": {"effects": {"const": "once"}}, "required": ["effects"]},
     }
     step["properties"]["matrix"] = _matrix()
     schema["properties"]["inputs"]["additionalProperties"]["allOf"] = [
@@ -124,15 +142,25 @@ def _value(key: str, field: Field, fields: dict[str, Field]) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": {"anyOf": [short, alias]}}
     if key in EACH and field.type == "map":
         below, pattern = EACH[key]
-        names = {"propertyNames": {"pattern": pattern}} if pattern else {}
+        names: dict[str, Any] = {"propertyNames": {"pattern": pattern}} if pattern else {}
+        if key == "providers":
+            names = {"propertyNames": {"enum": list(all_names())}}
         return {"type": "object", **names, "additionalProperties": _map(below)}
     if key == "env":
+        text: dict[str, Any] = {"type": "string", "pattern": "^[^\\u0000]*$"}
         return {
             "type": "object",
             "propertyNames": {"pattern": _VARIABLE},
-            "additionalProperties": {"type": "string"},
+            "additionalProperties": {**text, **_NO_TEMPLATE} if fields is TOP else text,
         }
     found = _typed(field)
+    if key in FORMS and field.type == "text":
+        return {"allOf": [found, FORMS[key]]}
+    if key == "provider":
+        return {"enum": list(all_names())}
+    if key == "secrets":
+        name: dict[str, Any] = {"type": "string", "pattern": _VARIABLE}
+        return {"anyOf": [name, {"type": "array", "items": name}]}
     if key in ONE and field.type in ("map", "boolean or map"):
         own = _map(ONE[key])
         if key in REQUIRED:

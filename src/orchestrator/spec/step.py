@@ -374,6 +374,6 @@ def check_model_name(doc: Document, where: Path, provider: str, model: str) -> N
 
 def check_url(doc: Document, where: Path, url: str) -> None:
     """Note an address that is no web address, or that holds a password."""
-    if not re.match(r"https?://[^/@?#\s]+([/?#]\S*)?$", url):
+    if not re.fullmatch(r"https?://[^/@?#\s]+([/?#]\S*)?", url):
         hint = "write http://host:port/path; keys come from the environment, never from a spec"
         doc.problem("ORC116", "`base_url` is not a web address", doc.at(where), hint)
