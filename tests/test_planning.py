@@ -157,6 +157,65 @@ def test_steps_in_another_order_rerun_nothing(user):
     assert ran(user, "--resume") == []
 
 
+JOINED = """
+    project: joined
+    steps:
+      left: {run: echo 1}
+      right: {run: echo 2}
+      both:
+        needs: [left, right]
+        run: echo $X $Y
+        env: {X: "{{ steps.left.output.text }}", Y: "{{ steps.right.output.text }}"}
+"""
+
+
+def test_needs_in_another_order_rerun_nothing_in_the_job_and_in_a_fork(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", JOINED)
+    ran(user)
+    edit(user, "[left, right]", "[right, left]")
+    assert set(planned(user, "--resume").values()) == {"skipped"}
+    assert ran(user, "--resume") == []
+    user.orch("fork", "latest", "--spec", "job.yaml")
+    assert events(user.jobs()[-1], "step.started") == []
+    edit(user, "[right, left]", "[left, right]")
+    user.orch("fork", user.jobs()[0].name, "--spec", "job.yaml")
+    assert events(user.jobs()[-1], "step.started") == []
+    assert ran(user, "--resume") == []
+
+
+def test_what_changed_is_told_of_a_step_that_was_renamed_and_of_one_whose_need_was(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", JOINED)
+    ran(user)
+    edit(user, "both:", "all:")
+    edit(user, "left", "first")  # and what needs it
+    assert ran(user, "--resume") == []
+    edit(user, "echo $X", "echo  $X")
+    (change,) = row(user, "all")["changes"]
+    assert (change["part"], change["before"]) == ("command", "echo $X $Y")
+
+
+def test_another_kind_of_step_is_told_as_that(tmp_path):
+    user = User(tmp_path)
+    user.write("steps.py", STEPS)
+    user.write("job.yaml", JOINED)
+    ran(user)
+    edit(user, "left: {run: echo 1}", "left: {python: 'steps:count', with: {text: x, limit: 1}}")
+    done = user.orch("plan", "job.yaml", "--resume")
+    assert re.search(r"run +left +kind changed\n +kind: run -> python\n", done.out)
+
+
+def test_components_that_came_or_went_are_told_as_none(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", "project: p\nsteps: {a: {run: echo 1}}\n")
+    ran(user)
+    user.write("job.yaml", "project: p\nenv: {A: b}\nsteps: {a: {run: echo 1, cwd: .}}\n")
+    done = user.orch("plan", "job.yaml", "--resume")
+    assert "env: (none) -> " in done.out
+    assert "null" not in done.out
+
+
 def test_the_reason_is_what_became_of_it_where_nothing_changed(user):
     edit(user, "echo left", "exit 3; echo left")
     ran(user, "--keep-going", code=1)

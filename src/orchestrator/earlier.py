@@ -28,11 +28,13 @@ class Start(msgspec.Struct, kw_only=True):
     """How a step was started, or shown to a person.
 
     Attributes:
+        step: its name then.
         needs: the hashes of the outputs that it was given, by step.
         leg: what its leg set out to do.
         request: the blob of the model's request, if one was asked.
     """
 
+    step: str
     seq: int
     kind: str
     parts: dict[str, str]
@@ -54,16 +56,16 @@ class Earlier:
         self._folder = folder
         self._blobs = BlobStore(folder.artifacts)
         self._reread = reread
-        self._by_key: dict[tuple[str, str], Start] = {}
+        self._by_key: dict[str, dict[str, Start]] = {}
         self._last: dict[str, Start] = {}
         self._known: dict[int, dict[str, Any]] = {}
         self._read()
 
     def start(self, step: str, key: str) -> Start | None:
         """Return how a step was started with this key, else how it was last."""
-        return self._by_key.get((step, key)) or self._last.get(step)
+        return self._by_key.get(step, {}).get(key) or self._last.get(step)
 
-    def value(self, step: str, start: Start, part: str) -> Any:
+    def value(self, start: Start, part: str) -> Any:
         """Return the value of a component of a key, as it was.
 
         Raises:
@@ -71,7 +73,7 @@ class Earlier:
         """
         known = self._known.get(start.seq)
         if known is None:
-            known = self._known[start.seq] = self._values(step, start)
+            known = self._known[start.seq] = self._values(start)
         value = known[part]
         if part_hashes({part: value})[part] != start.parts.get(part):
             raise KeyError(part)
@@ -90,6 +92,11 @@ class Earlier:
                 case ev.StepWaiting(step=step, data=shown):
                     given = {need: outputs.get(need, "") for need in shown.needs}
                     self._note(step, shown.key, record.seq, "approve", shown.parts, given, leg)
+                case ev.StepSkipped(step=step, data=skip) if skip.from_step not in ("", step):
+                    self._renamed(step, skip.from_step)
+                    outputs[step] = skip.output_sha256
+                case ev.StepInterrupted(step=step, data=note) if note.from_step:
+                    self._renamed(step, note.from_step)
                 case (
                     ev.StepSucceeded(step=step, data=end)
                     | ev.StepApproved(step=step, data=end)
@@ -105,6 +112,12 @@ class Earlier:
                 case _:
                     pass
 
+    def _renamed(self, step: str, former: str) -> None:
+        """Take what a step depended on under the name that it had."""
+        if former in self._last:
+            self._last[step] = self._last[former]
+            self._by_key[step] = {**self._by_key.get(step, {}), **self._by_key[former]}
+
     def _note(
         self,
         step: str,
@@ -115,14 +128,14 @@ class Earlier:
         needs: dict[str, str],
         leg: ev.Started | None,
     ) -> None:
-        start = Start(seq=seq, kind=kind, parts=parts, needs=needs, leg=leg)
-        self._last[step] = self._by_key[step, key] = start
+        start = Start(step=step, seq=seq, kind=kind, parts=parts, needs=needs, leg=leg)
+        self._last[step] = self._by_key.setdefault(step, {})[key] = start
 
-    def _values(self, step: str, start: Start) -> dict[str, Any]:
+    def _values(self, start: Start) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if start.leg is not None:
             try:
-                found.update(self._reread(start.leg, step))
+                found.update(self._reread(start.leg, start.step))
             except (OrchestratorError, KeyError):
                 pass  # the frozen inputs are gone, or of another version
         found.update(self._request(start))

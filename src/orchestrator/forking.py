@@ -20,6 +20,7 @@ from .filestore import FileStore
 from .folder import RunFolder
 from .graph import Graph
 from .instances import base_of
+from .leg import moved
 from .outputs import as_ref
 from .safepath import components
 from .spec.model import Spec
@@ -84,9 +85,10 @@ def _goes(dropped: set[str]) -> Callable[[str], bool]:
     return lambda name: name in dropped or base_of(name) in dropped or name in groups
 
 
-def adopted(fork: Fork, dropped: set[str]) -> list[ev.StepAdopted]:
+def adopted(fork: Fork, spec: Spec, dropped: set[str]) -> list[ev.StepAdopted]:
     """Return the events by which the new job takes over the parent's successes."""
     goes = _goes(dropped)
+    order = _orders(fork.state, spec)
     return [
         ev.StepAdopted(
             step=name,
@@ -99,11 +101,21 @@ def adopted(fork: Fork, dropped: set[str]) -> list[ev.StepAdopted]:
                 by=success.by,
                 from_job=fork.folder.job_id,
                 from_seq=success.seq,
+                order=order.get(name, ()),
             ),
         )
         for name, success in successes(fork.state)
         if not goes(name)
     ]
+
+
+def _orders(state: JobState, spec: Spec) -> dict[str, tuple[str, ...]]:
+    """Return how the parent's keys count the needs that stand in another order in the spec."""
+    counted = {
+        decl.id: state.keyed.get(decl.id) or state.graph.needs.get(decl.id, ())
+        for decl in spec.decls
+    }
+    return {decl.id: counted[decl.id] for decl in spec.decls if moved(counted[decl.id], decl.needs)}
 
 
 def successes(state: JobState) -> Iterator[tuple[str, Success]]:

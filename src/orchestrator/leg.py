@@ -36,7 +36,7 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
         state.spending.lost(name)
     if fresh:
         state.past, state.published, state.files, state.cut_off = {}, {}, {}, {}
-        state.doubts, state.renamed = {}, {}
+        state.doubts, state.renamed, state.keyed = {}, {}, {}
     else:
         for name, key in state.running.items():
             state.cut_off[name] = state.steps[name].attempt
@@ -50,7 +50,10 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     state.status, state.started, state.leg_started_at = JobStatus.OPEN, data, ts
     state.finished_at, state.ended_because, state.legs = "", "", state.legs + 1
     ahead, state.ahead = state.ahead, None
-    state.graph = graph = ahead if ahead and ahead.source is data.steps else Graph(data.steps)
+    graph = ahead if ahead and ahead.source is data.steps else Graph(data.steps)
+    if not fresh:
+        _reordered(state, graph)
+    state.graph = graph
     state.steps, state.retries, state.failures, state.tolerated = {}, [], [], []
     state.ready, state.regardless, state.running = OrderedDict(), OrderedDict(), {}
     state.asking, state.fans, state.nests, state.once = {}, {}, {}, {}
@@ -67,6 +70,25 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
         if success.by == OLDER and name in graph.steps:
             state.past[name] = as_now(success, graph.steps[name].kind)
         _offer(state, name, success)
+
+
+def _reordered(state: JobState, graph: Graph) -> None:
+    """Keep the order in which keys count a step's needs, where they stand in another one now.
+
+    The order tells which output is which: names are no part of a key.
+    """
+    for name, was in state.graph.needs.items():
+        now = graph.needs.get(name, was)
+        if now == was:
+            continue
+        counted = state.keyed.pop(name, was)
+        if moved(counted, now):
+            state.keyed[name] = counted
+
+
+def moved(needs: tuple[str, ...], now: tuple[str, ...]) -> bool:
+    """Return whether needs stand in another order and are the same."""
+    return needs != now and len(needs) == len(now) and set(needs) == set(now)
 
 
 def doubted(state: JobState, name: str, key: str) -> None:
@@ -88,6 +110,8 @@ def _offer(state: JobState, name: str, success: Success) -> None:
 
 def adopted(state: JobState, name: str, data: ev.Adopted, seq: int) -> None:
     """Take over a success of the job that this one was forked from."""
+    if data.order:
+        state.keyed[name] = data.order
     state.past[name] = success = Success(
         step=name,
         seq=seq,

@@ -184,7 +184,10 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A result of the job that this one was forked from; `by` if it was given by hand."""
+    """A result of the job that this one was forked from; `by` if it was given by hand.
+
+    `order` is that in which its key counts the step's needs, if they stand in another one.
+    """
 
     key: str = ""
     output: Any = None
@@ -194,6 +197,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by: str = ""
     from_job: str = ""
     from_seq: int | None = None
+    order: tuple[str, ...] = ()
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -264,7 +264,7 @@ def _idempotency_key(state: JobState, called: str, key: str, ordinal: int) -> st
 
 def _need_hashes(state: JobState, name: str, passed: tuple[str, ...]) -> list[str]:
     hashes = []
-    for need in state.graph.given(name):
+    for need in state.keyed.get(name) or state.graph.given(name):
         if need in passed:
             continue
         step = state.steps[need]

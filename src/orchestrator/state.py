@@ -68,6 +68,7 @@ class JobState(msgspec.Struct, kw_only=True):
         cut_off: attempts that a leg left without an outcome, by step, until an event says so.
         doubts: steps of which an attempt was cut off, by the key of that.
         renamed: what a step was called when an attempt of it was cut off, by its name now.
+        keyed: needs in the order that keys count them, of steps that name them in another one.
         unanswered: by step, the key under which the cache keeps the answer to a call whose end is
             not recorded.
         published: which step wrote which path below outputs/.
@@ -110,6 +111,7 @@ class JobState(msgspec.Struct, kw_only=True):
     cut_off: dict[str, int] = msgspec.field(default_factory=dict)
     doubts: dict[str, dict[str, None]] = msgspec.field(default_factory=dict)
     renamed: dict[str, str] = msgspec.field(default_factory=dict)
+    keyed: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     published: dict[str, str] = msgspec.field(default_factory=dict)
     unanswered: dict[str, str] = msgspec.field(default_factory=dict)
     files: dict[str, ev.FileRef] = msgspec.field(default_factory=dict)

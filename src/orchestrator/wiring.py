@@ -151,7 +151,7 @@ def _taken_over(
     """Bring what a new job takes over from the one it is forked from into its folder."""
     if fork is None:
         return started, []
-    heirs = adopted(fork, run_again(fork, spec))
+    heirs = adopted(fork, spec, run_again(fork, spec))
     carry(fork, folder, heirs)
     return msgspec.structs.replace(started, parent=fork.parent), heirs
 

@@ -575,6 +575,32 @@ def test_a_renamed_step_is_skipped():
     assert second.state.steps["new"].success.output == "old"
 
 
+SWAPPED = {**DIAMOND, "qa": ("docs", "builder")}
+
+
+def test_needs_in_another_order_rerun_nothing_however_often_they_are_moved():
+    rig = Rig(DIAMOND).run()
+    for steps in (SWAPPED, SWAPPED, DIAMOND, SWAPPED):
+        rig = again(rig, steps=steps)
+        assert not rig.script.calls
+    # What was made under either order holds.
+    rig = again(rig, Script({"builder": "new"}, parts={"builder": "new"}), SWAPPED)
+    assert set(rig.script.calls) == {"builder", "qa"}
+    assert not again(rig, Script(parts={"builder": "new"}), DIAMOND).script.calls
+
+
+def test_outputs_that_have_changed_places_are_other_outputs():
+    first = Rig(DIAMOND, Script({"builder": 1, "docs": 2})).run()
+    other = Script({"builder": 2, "docs": 1}, parts={"builder": "x", "docs": "y"})
+    assert "qa" in again(first, other, SWAPPED).script.calls
+
+
+def test_another_need_is_no_other_order():
+    first = Rig(DIAMOND).run()
+    second = again(first, steps={**DIAMOND, "qa": ("docs", "architect")})
+    assert set(second.script.calls) == {"qa"}
+
+
 def test_an_interrupted_attempt_keeps_its_idempotency_key():
     first = Rig({"a": ()}, Script({"a": takes(60)}), meanwhile=stop_after(1)).run()
     second = again(first)

@@ -16,7 +16,8 @@ from . import out
 from .flags import check_refreshed
 
 if TYPE_CHECKING:
-    from ..planning import Change, Forecast, Foreseen
+    from ..planning import Forecast
+    from ..reasons import Change, Foreseen
 
 COLOURS = {
     "run": "yellow",
@@ -102,6 +103,8 @@ def _told(change: Change) -> list[str]:
 def _brief(value: str | None) -> str:
     if value is None:
         return "(none)"
+    if not value:
+        return "(empty)"
     found = _HASH.match(value)
     return f"{found[1]}…" if found else value
 
