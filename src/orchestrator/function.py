@@ -8,7 +8,8 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
-from types import CodeType, FunctionType
+from tokenize import TokenError
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import msgspec
@@ -27,6 +28,9 @@ from .state import DONE, JobState, StepState, StepStatus, Success
 from .steps.base import Attempt, EmitFor, Prepared, Result
 from .threads import Threads
 
+_WRAPPED = 8
+"""Functions around each other that are looked into: decorators, and what calls itself."""
+_EMPTY = CellType()
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -232,7 +236,7 @@ class _Versions:
         if type(fn) is not FunctionType:
             return code_version(fn)
         code = fn.__code__
-        fixed = _fixed(fn) if fn.__defaults__ or fn.__kwdefaults__ else []
+        fixed = _fixed(fn) if fn.__defaults__ or fn.__kwdefaults__ or fn.__closure__ else []
         known = None if fixed else self._plain.get(code)
         if known is None:
             source = self._sources.get(code)
@@ -248,8 +252,9 @@ def code_version(fn: Callable[..., Any]) -> str:
     """Return the hash of a function's source, its default arguments and what a `partial` fixes.
 
     A lambda's source is the lines it stands in. Where there is no source (a builtin, code typed
-    at a prompt) its bytecode or its name has to do. What a closure or a global brings is not in
-    it: that is what a node's `key` is for.
+    at a prompt) its bytecode or its name has to do. Of what a closure brings only functions are
+    in it, those below a decorator for instance; its values and what a global brings are not:
+    that is what a node's `key` is for.
     """
     parts: list[str] = []
     while isinstance(fn, functools.partial):
@@ -268,17 +273,39 @@ def _digest(parts: list[str]) -> str:
 def _source(target: Any) -> str:
     try:
         return inspect.getsource(target)
-    except (OSError, TypeError):
-        code = getattr(target, "__code__", None)
-        name = getattr(target, "__qualname__", repr(target))
-        return f"{name} {code.co_code.hex()} {_shown(code.co_consts)}" if code else str(name)
+    except (OSError, TypeError, SyntaxError, TokenError):  # some lambdas begin amid a text
+        code = target if isinstance(target, CodeType) else getattr(target, "__code__", None)
+        if code is not None:
+            return f"{code.co_qualname} {_bytecode(code)}"
+        return str(getattr(target, "__qualname__", repr(target)))
 
 
-def _fixed(target: Any) -> list[str]:
-    """Return the values of default arguments: `lambda c, d, i=i: …` differs by them alone."""
+def _bytecode(code: CodeType) -> str:
+    """Return what a function does without its source: not where it stands."""
+    values = [_bytecode(c) if isinstance(c, CodeType) else _shown(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {values}"
+
+
+def _fixed(target: Any, depth: int = 0) -> list[str]:
+    """Return what a function has beside its source.
+
+    The values of default arguments: `lambda c, d, i=i: …` differs by them alone. And the
+    functions of its closure: what stands below a decorator is one of them.
+    """
     defaults = getattr(target, "__defaults__", None)
     named = getattr(target, "__kwdefaults__", None)
-    return [_shown((defaults, named))] if defaults or named else []
+    found = [_shown((defaults, named))] if defaults or named else []
+    for cell in getattr(target, "__closure__", None) or ():
+        inner = cell.cell_contents if depth < _WRAPPED and cell != _EMPTY else None
+        if type(inner) is FunctionType:
+            found += [_source_of(inner.__code__), *_fixed(inner, depth + 1)]
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _source_of(code: CodeType) -> str:
+    """Return a source that many functions of a loop may have around them, read once."""
+    return _source(code)
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@ import datetime as dt
 import decimal
 import functools
 import json
+import linecache
 import operator
 import os
 import signal
@@ -523,6 +524,47 @@ def test_default_arguments_and_what_a_partial_fixes_count(log):
     assert statuses(run(1, 1)) == {"default": "skipped", "partial": "skipped"}
     assert statuses(run(2, 1)) == {"default": "succeeded", "partial": "skipped"}
     assert statuses(run(2, 2)) == {"default": "skipped", "partial": "succeeded"}
+
+
+def decorated(source, log):
+    """Run a program's functions below a decorator that hides them."""
+    text = """
+def plain(fn):
+    def called(context, dep_results):
+        return fn(context, dep_results)
+    return called
+
+@plain
+def step(context, dep_results):
+    return BODY
+"""
+    folder = log.parent / f"at-{len(list(log.parent.iterdir()))}"
+    folder.mkdir()
+    (folder / "tools.py").write_text(text.replace("BODY", source))
+    names = {}
+    path = str(folder / "tools.py")
+    exec(compile((folder / "tools.py").read_text(), path, "exec"), names)
+    return go(DAG([DAGNode(id="a", fn=names["step"])]), log, resume=True)["a"]
+
+
+def test_a_change_below_a_decorator_counts(log):
+    assert decorated("1", log).output == 1
+    assert decorated("1", log).status == "skipped"
+    assert decorated("2", log).output == 2
+
+
+def test_a_function_whose_source_can_not_be_read_is_known_by_what_it_does(log):
+    def run(text):
+        (log.parent / "m.py").write_text(text)
+        names = {}
+        exec(compile(text, str(log.parent / "m.py"), "exec"), names)
+        linecache.checkcache()
+        return go(DAG([DAGNode(id="a", fn=names["f"])]), log, resume=True)["a"]
+
+    amid = 'x = ("""\n""", lambda c, d: [n for n in CALL((1, 2))])\nf = x[1]\n'
+    assert run(amid.replace("CALL", "list")).output == [1, 2]
+    assert run("\n\n" + amid.replace("CALL", "list")).status == "skipped"  # on another line
+    assert run(amid.replace("CALL", "reversed")).output == [2, 1]
 
 
 def test_closures_of_one_source_differ_by_their_key_alone(log):
