@@ -34,6 +34,36 @@ def listing(name, tally, seen):
 """
 
 
+INNER = "inner.json"
+"""The job file that steps of the random jobs run, beside the job's own."""
+
+
+def inner() -> dict[str, Any]:
+    """Return that file: four steps, of which two wait for others, and one comes last."""
+    me = {"NAME": "{{ inputs.name }}", "TALLY": "{{ inputs.tally }}", "SEEN": "{{ inputs.seen }}"}
+
+    def run(step: str, **more: Any) -> dict[str, Any]:
+        command = (
+            f'echo "$NAME/{step}" >> "$TALLY"; echo "$SEEN" | tee "$ORCH_OUTPUTS/$NAME-{step}.txt"'
+        )
+        return {"run": command, "env": {**me, **more.pop("env", {})}, **more}
+
+    asked = {"prompt": "{{ inputs.name }}/ask: {{ inputs.seen }}"}
+    told = {"SEEN": "{{ steps.ask.output.text }}"}
+    return {
+        "inputs": {
+            name: {"type": "string", "required": True} for name in ("name", "tally", "seen")
+        },
+        "steps": {
+            "one": run("one"),
+            "ask": {"llm": asked},
+            "two": run("two", needs=["one", "ask"], env=told),
+            "last": run("last", **{"finally": True}),
+        },
+        "outputs": {"text": "{{ steps.two.output.text }}"},
+    }
+
+
 def spec(seed: int, steps: int = STEPS) -> dict[str, Any]:
     """Return a random job: what each step says depends on all that it needs."""
     rng = Random(seed)
@@ -44,7 +74,7 @@ def spec(seed: int, steps: int = STEPS) -> dict[str, Any]:
         name = f"s{number}"
         needs = rng.sample(texts[-8:], min(len(texts[-8:]), rng.choice((0, 1, 1, 2, 3))))
         seen = " ".join(["start", *(f"{{{{ steps.{need}.output.text }}}}" for need in needs)])
-        kind = rng.choice(("run", "run", "llm", "llm", "python", "list", "each"))
+        kind = rng.choice(("run", "run", "llm", "llm", "python", "list", "each", "file"))
         if kind == "each" and not lists:
             kind = "list"
         made[name] = {"needs": needs, **_step(kind, name, seen)}
@@ -70,6 +100,9 @@ def spec(seed: int, steps: int = STEPS) -> dict[str, Any]:
 
 def _step(kind: str, name: str, seen: str) -> dict[str, Any]:
     match kind:
+        case "file":
+            given = {"name": name, "tally": "{{ inputs.tally }}", "seen": seen}
+            return {"workflow": INNER, "with": given}
         case "llm":
             return {"llm": {"prompt": f"{name}: {seen}"}, "save_as": f"{name}.md"}
         case "python" | "list":

@@ -27,7 +27,7 @@ import orchestrator.wiring  # all that a leg needs is loaded before it is forked
 from orchestrator.testing import ModelServer, serve
 
 from .children import fork
-from .job_story import HELPER, faults, result, spec
+from .job_story import HELPER, INNER, faults, inner, result, spec
 
 KILLS_PER_JOB = 25
 BY_PROGRESS = 0.7
@@ -61,6 +61,7 @@ class Job:
             (self.tally, ""),
             (self._spec, json.dumps(spec(seed, steps))),
             (os.path.join(folder, "helper.py"), HELPER),
+            (os.path.join(folder, INNER), json.dumps(inner())),
         ):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
