@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from eventlog.find import LOG_NAME
 
+from . import __version__, signals
 from . import events as ev
-from . import signals
 from .blobs import BlobStore
 from .emitter import EventEmitter
 from .errors import StepError, UsageError
@@ -144,7 +144,14 @@ async def run_dag(
     steps = tuple(map(_decl, nodes, nodes.values(), dag.nodes.values()))
     # Before the log is touched: what is wrong with it is an error of the caller's.
     graph = Graph(steps)
-    started = ev.Started(project=job_id, steps=steps, concurrency=concurrency, timeout_s=timeout_s)
+    started = ev.Started(
+        project=job_id,
+        steps=steps,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        version=__version__,
+        keep_going=keep_going,
+    )
     emitter = events if isinstance(events, EventEmitter) else EventEmitter(events)
     ours = not emitter.is_open
     policy = Policy(concurrency=concurrency, keep_going=keep_going, on_interrupted=on_interrupted)

@@ -156,7 +156,6 @@ def _output(outcome: Outcome, function: str, attempt: Attempt) -> Any:
         raise StepError(
             f"the output of step {attempt.step} is no JSON value: {visible(answer['fault'])}",
             kind=FailureKind.OUTPUT,
-            place=function,
             hint=HINT,
         )
     return answer["value"]
