@@ -84,7 +84,8 @@ def _ending(state: JobState, policy: Policy, *, stopped: bool) -> Plan:
     """Return how the leg ends, now that nothing is left to do."""
     if state.asking and not stopped:
         return Plan(verdict=JobStatus.WAITING)
-    if state.asking and state.held >= 0:  # what comes last must not wait for people any more
+    # What comes last, in the job or in a file inside of it, must not wait for people any more.
+    if state.asking and (state.held >= 0 or any(one.held >= 0 for one in state.nests.values())):
         return Plan(drops=tuple(state.asking))
     failed = state.failures or state.open_steps or policy.over
     return Plan(verdict=JobStatus.FAILED if failed else JobStatus.SUCCEEDED)

@@ -16,6 +16,9 @@ from given import (
     succeeded,
     then,
 )
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from rig import Rig, Script, fails
 
 from orchestrator import events as ev
@@ -26,7 +29,7 @@ from orchestrator.graph import Graph, GraphError
 from orchestrator.nest import borne_around, broken, has_run
 from orchestrator.plan import Policy, decide
 from orchestrator.plan import not_run as not_run_event
-from orchestrator.state import JobStatus, StepStatus
+from orchestrator.state import SETTLED, JobStatus, StepStatus
 from orchestrator.steps.base import Result
 
 FOUR = Policy(concurrency=4)
@@ -289,3 +292,62 @@ def test_a_failure_inside_fails_the_step_around_it(keep_going):
     assert rig.state.status is JobStatus.FAILED
     assert [(f.step, f.kind) for f in rig.state.failures] == [("file/a", "exit"), ("file", "steps")]
     assert rig.state.steps["after"].reason == "it needs file, which failed"
+
+
+@st.composite
+def jobs(draw, scope="", depth=0):
+    """Draw the steps of a file, and of those inside of it: name to needs and flags."""
+    steps = {}
+    here = []
+    for number in range(draw(st.integers(1, 4 if depth else 5))):
+        name = f"{scope}/s{number}".removeprefix("/")
+        last = draw(st.integers(0, 5)) == 0
+        needs = [n for n, is_last in here if (last or not is_last) and draw(st.integers(0, 2)) == 0]
+        flags = {
+            "last": last,
+            "regardless": draw(st.integers(0, 4)) == 0,
+            "continue_on_error": draw(st.integers(0, 4)) == 0,
+            "inside": scope,
+        }
+        steps[name] = (*needs, flags)
+        here.append((name, last))
+        if depth < 2 and draw(st.integers(0, 2)) == 0:
+            steps.update(draw(jobs(name, depth + 1)))
+    return steps
+
+
+def around(name):
+    """Yield the steps around a step, the nearest first."""
+    while name := name.rpartition("/")[0]:
+        yield name
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@drawn(jobs(), st.data(), st.booleans())
+def test_every_job_comes_to_its_end_and_each_step_in_its_turn(steps, data, keep_going):
+    leaves = [name for name in steps if not any(other.startswith(f"{name}/") for other in steps)]
+    bad = set(data.draw(st.lists(st.sampled_from(leaves), max_size=2)))
+    nos = set(data.draw(st.lists(st.sampled_from(list(steps)), max_size=2)))
+    script = Files(dict.fromkeys(bad, fails("exit")), conditions=dict.fromkeys(nos, "no"))
+    rig = run(script, steps, keep_going=keep_going)
+    state = rig.state
+    assert all(step.status in SETTLED for step in state.steps.values())
+    borne = {name for name, said in steps.items() if said[-1]["continue_on_error"]}
+    ran = set(script.calls)
+    broke = {name for name in bad & ran if not {name, *around(name)} & borne}
+    assert state.status is (JobStatus.FAILED if broke else JobStatus.SUCCEEDED)
+    assert {failure.step for failure in state.failures} >= broke
+    assert not ran & nos
+    done = (StepStatus.SUCCEEDED, StepStatus.FAILED)
+    for name in ran:
+        assert all(state.steps[outer].status in done for outer in around(name)), name
+        if not steps[name][-1]["regardless"] and not steps[name][-1]["last"]:
+            lacking = {n for n in steps[name][:-1] if state.steps[n].status is not done[0]} - borne
+            assert not lacking, name
+    order = list(script.calls)
+    for name in ran & {name for name, said in steps.items() if said[-1]["last"]}:
+        scope = steps[name][-1]["inside"]
+        others = [n for n in order[order.index(name) :] if steps[n][-1]["inside"] == scope]
+        assert all(steps[n][-1]["last"] for n in others), name
+    if not bad and not nos:
+        assert ran == set(leaves)
