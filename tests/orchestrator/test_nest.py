@@ -294,6 +294,22 @@ def test_a_failure_inside_fails_the_step_around_it(keep_going):
     assert rig.state.steps["after"].reason == "it needs file, which failed"
 
 
+def test_a_step_inside_does_not_decide_alone_because_the_one_around_it_does():
+    steps = {**STEPS, "file": ("first", REGARDLESS)}
+    rig = run(Files({"first": fails("exit"), "file/a": fails("exit")}), steps)
+    assert list(rig.script.calls) == ["first", "file/a"]
+    assert rig.state.steps["file/b"].reason == "it needs file/a, which failed"
+
+
+def test_what_comes_last_inside_waits_for_nobody_in_a_job_that_has_failed():
+    steps = {**STEPS, "file/b": (inside("file"),), "file/z": (inside("file", **LAST),), "bad": ()}
+    state = begun(succeeded("first"), entered(steps=3), started("file/a"), steps=steps)
+    asks = ev.StepWaiting(step="file/b", data=ev.Shown(key="k", message="?"))
+    then(state, asks, failed("bad"), succeeded("file/a"))
+    assert drop(state, FOUR) == {"file/b": "the job stopped when bad failed"}
+    assert starts(state) == ("file/z",)
+
+
 @st.composite
 def jobs(draw, scope="", depth=0):
     """Draw the steps of a file, and of those inside of it: name to needs and flags."""
