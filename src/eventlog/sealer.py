@@ -102,8 +102,12 @@ class Sealer:
 
     def _all(self, events: Sequence[Event | Mapping[str, Any]]) -> list[bytes] | None:
         """Return what `_one` does of each event, None where it must look itself."""
-        if not self._known.keys() >= set(map(type, events)):
-            return None
+        kinds = dict(zip(map(type, events), events, strict=True))
+        for kind, event in kinds.items():
+            if kind not in self._known:
+                if not isinstance(event, msgspec.Struct):
+                    return None
+                self._names_of(event, ours=False)
         batch = encode_all(events)
         if batch is None or self._make is None:
             return batch

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Shown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What somebody is asked to approve.
 
     Attributes:
@@ -27,7 +27,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parts: dict[str, str] = {}
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An approval or a rejection; the output is an approval's."""
 
     by: str = ""
@@ -38,7 +38,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: str = ""
 
 
-class HandMade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class HandMade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A result that a person gave in place of an attempt."""
 
     by: str = ""

@@ -42,8 +42,12 @@ from .payloads import (
 )
 
 
-class JobEvent(Event, frozen=True, kw_only=True):
-    """Base of the events of a job."""
+class JobEvent(Event, frozen=True, kw_only=True, gc=False):
+    """Base of the events of a job.
+
+    They hold JSON values and are in no cycle: the garbage collector, which would walk thousands
+    of them while a log is read, need not know of them (`gc=False`, as for what they carry).
+    """
 
 
 class JobStarted(JobEvent, frozen=True, kw_only=True, tag="job.started"):

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -37,7 +37,10 @@ _OURS_EACH = re.compile(
     rb'\n\{"seq":[0-9]+,"ts":"[^"\\]{1,40}","level":"[A-Z]+","job_id":"([^"\\]*)",'
 )
 """The same for each line of a block that a newline was put before: ten times as fast as `^`."""
-_RESOLVED = (ev.JobStarted, ev.JobResumed, ev.StepExpanded)
+_RESOLVED = frozenset((ev.JobStarted, ev.JobResumed, ev.StepExpanded))
+_OF_STEPS = frozenset(
+    kind for kind in get_args(ev.AnyJobEvent) if issubclass(kind, ev.StepEvent)
+) - {ev.StepExpanded}
 
 
 def records(
@@ -75,10 +78,14 @@ def records(
             if up_to is not None and record.seq > up_to:
                 return
             event = record.event
-            if isinstance(event, _RESOLVED):
+            kind = type(event)
+            if kind in _OF_STEPS and event.item is msgspec.UNSET:  # nearly all
+                yield record
+                continue
+            if kind in _RESOLVED:
                 is_group = isinstance(event, ev.StepExpanded)
-                member, kind = ("items", str) if is_group else ("steps", ev.StepDecl)
-                record = _resolve(record, member, kind, blobs if graphs or is_group else None)  # noqa: PLW2901 - the same one
+                member, of = ("items", str) if is_group else ("steps", ev.StepDecl)
+                record = _resolve(record, member, of, blobs if graphs or is_group else None)  # noqa: PLW2901 - the same one
                 event = record.event
             whole = joined(event)
             yield record if whole is event else msgspec.structs.replace(record, event=whole)

@@ -74,7 +74,7 @@ class Outputs:
 
     def holds(self, success: Success) -> str:
         """Return why the output can't be had any more, or nothing."""
-        ref = as_ref(success.output)
+        ref = as_ref(success.output) if type(success.output) is dict else None
         if ref is not None and not self.blobs.holds(ref):
             return f"its output {ref.blob} is gone from artifacts/, or changed"
         return ""

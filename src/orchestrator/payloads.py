@@ -14,7 +14,7 @@ import msgspec
 from .budget import Budget
 
 
-class BlobRef(msgspec.Struct, frozen=True, kw_only=True):
+class BlobRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A payload too large for a line: stored under its SHA-256 in `artifacts/`."""
 
     blob: str = msgspec.field(name="$blob")
@@ -53,7 +53,7 @@ class StepDecl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     inside: str = ""
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Why a step failed, as told at the end of a job."""
 
     step: str
@@ -63,7 +63,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 0
 
 
-class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The job that a job was forked from, and how far its log had come."""
 
     job_id: str
@@ -72,7 +72,7 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     from_step: str = ""
 
 
-class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a leg set out to do."""
 
     project: str = ""
@@ -102,7 +102,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Steps of a kind that run at once."""
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How a leg ended; `duration_s` is this leg's, by the monotonic clock.
 
     `tolerated` are the failures of steps with `continue_on_error`. `outputs` are the job's own: a
@@ -119,7 +119,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: str = ""
 
 
-class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An attempt, as it was handed out; `parts` are hashes of what the key consists of."""
 
     attempt: int = 0
@@ -130,7 +130,7 @@ class StepStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idempotency_key: str = ""
 
 
-class Expanded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Expanded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Which items a group has, by their identities, in the order of its list.
 
     `max_parallel` is 0 for no limit but the job's own. A step that runs another job file has no
@@ -143,7 +143,7 @@ class Expanded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: int = 0
 
 
-class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An attempt's result. `output` is any JSON value or a BlobRef's object."""
 
     attempt: int = 0
@@ -154,7 +154,7 @@ class StepEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str = ""
 
 
-class StepFault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StepFault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Why an attempt failed; `retry_in_s` where another one follows."""
 
     attempt: int = 0
@@ -166,7 +166,7 @@ class StepFault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     abandoned: bool = False
 
 
-class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Why a step was not run.
 
     `reason` is `already succeeded` (its result is taken from `from_step`, recorded at
@@ -183,7 +183,7 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_sha256: str = ""
 
 
-class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A result of the job that this one was forked from; `by` if it was given by hand.
 
     `order` is that in which its key counts the step's needs, if they stand in another one.
@@ -200,7 +200,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order: tuple[str, ...] = ()
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was found about an earlier attempt or result.
 
     `from_step` is the step's name at that time, if it has another one now, and
@@ -215,7 +215,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idempotency_key: str = ""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A call of a model that is about to be made; its request's blob is durable by its end.
 
     `waited_s` passed before it, in no way its work, for want of what `waited_for` names:
@@ -240,7 +240,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     simulated: bool = False
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How a call ended; tokens only as the provider counted them."""
 
     provider: str = ""
@@ -270,7 +270,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     simulated: bool = False
 
 
-class Exceeded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Exceeded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Why a call was not made: `spent` and what it `needed` at most are over what is `allowed`.
 
     Plain decimal numbers; `limit` is `calls`, `tokens` or `cost_usd`.
@@ -282,7 +282,7 @@ class Exceeded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     needed: str = ""
 
 
-class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An answer that was there; `from_job` and `from_seq` name who paid for it."""
 
     cache_key: str = ""
@@ -299,7 +299,7 @@ class CacheHitData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     simulated: bool = False
 
 
-class CacheMissData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CacheMissData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An answer that was not there; `reason` is `first` or names what differs."""
 
     cache_key: str = ""
@@ -309,7 +309,7 @@ class CacheMissData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     nearest: str = ""
 
 
-class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A file that was published to outputs/."""
 
     path: str = ""
@@ -320,7 +320,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     media_type: str = ""
 
 
-class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A blob that was stored."""
 
     sha256: str = ""
