@@ -119,7 +119,7 @@ def _lines(lines: list[bytes], counts: Counts, tz: tzinfo, *, trusted: bool) -> 
                 raise SealFoundError
             news[number] = _any(lines[number], counts, counts.lines + number + 1, tz)
     counts.lines += len(lines)
-    return b"\n".join(news)  # type: ignore[arg-type]
+    return b"\n".join(news)  # type: ignore[arg-type]  # none is None
 
 
 def _any(line: bytes, counts: Counts, number: int, tz: tzinfo) -> bytes:

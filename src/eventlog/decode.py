@@ -171,7 +171,7 @@ class Decoder(Generic[E]):
             return self._upcast(kind, raw)
         if kind in self._known:
             try:
-                return self._event.decode(raw)  # type: ignore[no-any-return]
+                return self._event.decode(raw)  # type: ignore[no-any-return]  # one of `types`
             except msgspec.ValidationError:
                 if known is not None or version is None or version == 1:
                     raise
@@ -194,7 +194,7 @@ class Decoder(Generic[E]):
             encoded = msgspec.json.encode(event)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EventInvalid(f"the upcasters of {kind} gave no JSON: {error}") from error
-        return self._event.decode(encoded)  # type: ignore[no-any-return]
+        return self._event.decode(encoded)  # type: ignore[no-any-return]  # one of `types`
 
     # --- a block ---------------------------------------------------------------------------------
 

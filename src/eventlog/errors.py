@@ -73,47 +73,47 @@ class EventLogError(Exception):
         return "\n".join(lines)
 
 
-class LogNotFound(EventLogError):  # noqa: N818 - named for what is the case, like FileNotFound
+class LogNotFound(EventLogError):
     """There is no log at this path."""
 
 
-class LogDamaged(EventLogError):  # noqa: N818
+class LogDamaged(EventLogError):
     """A line before the tail does not verify; nothing is written to such a log."""
 
 
-class LogRewritten(EventLogError):  # noqa: N818
+class LogRewritten(EventLogError):
     """Lines that were read from this log are no longer in it; `seq` is the first that is gone."""
 
 
-class LogLocked(EventLogError):  # noqa: N818
+class LogLocked(EventLogError):
     """Another process holds the log for writing."""
 
 
-class LogFenced(EventLogError):  # noqa: N818
+class LogFenced(EventLogError):
     """The file is not as this writer left it."""
 
 
-class LogPoisoned(EventLogError):  # noqa: N818
+class LogPoisoned(EventLogError):
     """A write or a sync failed before; this handle appends no more."""
 
 
-class LogWriteFailed(EventLogError):  # noqa: N818
+class LogWriteFailed(EventLogError):
     """A write, sync, truncation or rename failed."""
 
 
-class LogTooNew(EventLogError):  # noqa: N818
+class LogTooNew(EventLogError):
     """The log was written by a later version of the format."""
 
 
-class LineTooLong(EventLogError):  # noqa: N818
+class LineTooLong(EventLogError):
     """An event, or a line of the file, is over the limit."""
 
 
-class EventInvalid(EventLogError):  # noqa: N818
+class EventInvalid(EventLogError):
     """An event can't be encoded, or a line is none of the given types."""
 
 
-class MigrationRefused(EventLogError):  # noqa: N818
+class MigrationRefused(EventLogError):
     """This log must not be rewritten in place."""
 
 

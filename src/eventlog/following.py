@@ -96,11 +96,11 @@ class Following(Generic[R]):
         """Return a record that is there already, if any."""
         for found in self._ready:
             if not isinstance(found, Line):
-                return found  # type: ignore[no-any-return]
+                return found  # type: ignore[no-any-return]  # no Line
             if not found.raw.strip():
                 continue
             try:
-                return self._decode(found)  # type: ignore[return-value]
+                return self._decode(found)  # type: ignore[return-value]  # R is what it gives
             except EventLogError as error:
                 if self._rejected is None:
                     error.path = self._path

@@ -178,10 +178,8 @@ class Index:
             self.trouble = "a statement has changed what was read"
             return
         live = {entry.log for entry in logs.values()}
-        parts = [f"select * from ({new})"]  # noqa: S608 - our own names
-        told = con.execute(
-            f"select log, count(*) from ({new}) group by log"  # noqa: S608
-        ).fetchall()
+        parts = [f"select * from ({new})"]
+        told = con.execute(f"select log, count(*) from ({new}) group by log").fetchall()
         rows = sum(count for log, count in told if log in live)
         kept, merged = _choose(self.manifest.segments, live, rows)
         manifest = Manifest(
@@ -195,7 +193,7 @@ class Index:
                     if segment in merged
                 ]
                 if old:
-                    parts.append(f"select * from read_parquet({old})")  # noqa: S608
+                    parts.append(f"select * from read_parquet({old})")
                 manifest.segments.append(self._write(con, parts, live, staging))
             path = os.path.join(self.folder, "manifest.json")
             write_whole(self._files, path, written(manifest))
@@ -211,11 +209,11 @@ class Index:
         con.execute("insert into living select unnest(?)", [sorted(live)])
         rows = " union all by name ".join(parts)
         con.execute(
-            f"copy (select * from ({rows}) semi join living using (log))"  # noqa: S608
+            f"copy (select * from ({rows}) semi join living using (log))"
             f" to '{staging.path}' {PARQUET}"
         )
         told = con.execute(
-            f"select log, count(*) from read_parquet('{staging.path}') group by log"  # noqa: S608
+            f"select log, count(*) from read_parquet('{staging.path}') group by log"
         ).fetchall()
         data = staging.read()
         name = f"{os.urandom(8).hex()}.parquet"
@@ -283,12 +281,12 @@ def packing(table: str, hot: Mapping[str, str]) -> str:
     One pass over `data` finds all hot fields; what each says is the same as `data->>'name'`.
     """
     if not hot:
-        return f"select * from {table}"  # noqa: S608 - our own names
+        return f"select * from {table}"
     shape = "{" + ",".join(f'"{name}":"VARCHAR"' for name in hot) + "}"
     fields = ", ".join(
         f'try_cast(hot."{name}" as {kind}) as "{name}"' for name, kind in hot.items()
     )
     return (
-        f"select * exclude (hot), {fields} from (select *, from_json(data, '{shape}') as hot"  # noqa: S608
+        f"select * exclude (hot), {fields} from (select *, from_json(data, '{shape}') as hot"
         f" from {table})"
     )

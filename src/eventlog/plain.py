@@ -95,7 +95,7 @@ def plain_block(block: bytes, tz: tzinfo = UTC) -> tuple[bytes, int, int] | None
         return block, len(lines), 0
     if cut.news is not cut.rests and None in cut.news:
         return None
-    made = map(cut.zone.join, zip(cut.stamps, cut.news, strict=True))  # type: ignore[arg-type]
+    made = map(cut.zone.join, zip(cut.stamps, cut.news, strict=True))  # type: ignore[arg-type]  # none is None
     new = cut.begin + (b"\n" + cut.begin).join(made) + b"\n"
     return new, len(lines), len(lines) - same if cut.is_same else len(lines)
 

@@ -30,21 +30,19 @@ def show(con: duckdb.DuckDBPyConnection, stock: Stock, *, own: bool) -> None:
         f""", try_cast(data->>'{name}' as {kind}) as "{name}\""""
         for name, kind in stock.hot.items()
     )
-    parts = [f"select log, {base}, own, place{now} from ({stock.new_rows})"]  # noqa: S608
+    parts = [f"select log, {base}, own, place{now} from ({stock.new_rows})"]
     if stock.index is not None and stock.index.blobs:
         parts.append(_segments(stock.index.blobs, base, hot) + _where(con, stock))
     con.execute("create view raw.events as " + "\nunion all ".join(parts))
     prefix = stock.prefix.replace("'", "''")
     file = f"case when log < 0 then place else '{prefix}' || place end" if prefix else "place"
     more = _own(con, set(stock.hot)) if own else ", own as extra"
-    con.execute(
-        f"create view events as select {base}, {file} as file{hot}{more} from raw.events"  # noqa: S608
-    )
+    con.execute(f"create view events as select {base}, {file} as file{hot}{more} from raw.events")
 
 
 def _segments(blobs: list[Any], base: str, hot: str) -> str:
     paths = [blob.path for blob in blobs]
-    return f"select log, {base}, own, place{hot} from read_parquet({paths})"  # noqa: S608
+    return f"select log, {base}, own, place{hot} from read_parquet({paths})"
 
 
 def _where(con: duckdb.DuckDBPyConnection, stock: Stock) -> str:

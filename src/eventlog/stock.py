@@ -107,7 +107,7 @@ class Stock:
         if not self.packed:
             return table
         paths = [blob.path for blob in self.packed]
-        return f"{table} union all by name select * from read_parquet({paths})"  # noqa: S608
+        return f"{table} union all by name select * from read_parquet({paths})"
 
     @property
     def paths(self) -> list[str]:
@@ -244,7 +244,7 @@ class Stock:
     def _learn_jobs(self) -> None:
         """Learn whose lines stand in each log that was read."""
         rows = self._con.execute(
-            f"select distinct log, job_id from ({self.new_rows}) where job_id is not null"  # noqa: S608
+            f"select distinct log, job_id from ({self.new_rows}) where job_id is not null"
         )
         for log, job_id in rows.fetchall():
             self._jobs.setdefault(log, set()).add(job_id)

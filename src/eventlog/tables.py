@@ -290,7 +290,7 @@ class Loader:
     def _find_lost(self, chunk: _Chunk) -> None:
         """Name the lines that we took for readable and DuckDB did not."""
         rows = self._con.execute(
-            f'select coalesce("@log", -1), coalesce("@seq", seq) from {chunk.scan}'  # noqa: S608
+            f'select coalesce("@log", -1), coalesce("@seq", seq) from {chunk.scan}'
             ' where coalesce("@seq", seq) is not null'
         )
         taken = set(rows.fetchall())

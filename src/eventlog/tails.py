@@ -100,7 +100,7 @@ def _with_data(
     bad = _unsound(heads)
     objects = _are_objects(b'{"_":', tails)
     if not bad and all(objects):
-        return rests  # type: ignore[return-value]
+        return rests  # type: ignore[return-value]  # a wider list
     return [
         rest if head not in bad and fits else None
         for rest, head, fits in zip(rests, heads, objects, strict=True)
@@ -131,7 +131,7 @@ def _without_data(rests: list[bytes], look: Look) -> list[bytes | None]:
     data = b"".join((look.comma, b'"data"', look.colon, b"{"))
     news = list(map(b"".join, zip(heads, repeat(data), payloads, repeat(b"}"))))
     if all(firsts) and all(objects) and not bad and all((*moves.values(), *ends.values())):
-        return news  # type: ignore[return-value]
+        return news  # type: ignore[return-value]  # a wider list
     fits = (
         is_object and head not in bad and moves[first] and ends[payload[-2:]]
         for is_object, head, first, payload in zip(objects, heads, firsts, payloads, strict=True)

@@ -124,7 +124,7 @@ def declared(types: Iterable[type], upcasters: Upcasters | None) -> dict[str, in
     """
     found: dict[str, int] = {}
     for struct in types:
-        tag = struct.__struct_config__.tag  # type: ignore[attr-defined]
+        tag = struct.__struct_config__.tag  # type: ignore[attr-defined]  # a struct
         version = _written(struct)
         due = upcasters.latest(tag) if upcasters is not None and tag in upcasters else version
         if version != due:
@@ -139,7 +139,7 @@ def declared(types: Iterable[type], upcasters: Upcasters | None) -> dict[str, in
 
 def _written(struct: type) -> int | None:
     """Return the version that a struct's events are written with."""
-    if struct.__struct_config__.omit_defaults:  # type: ignore[attr-defined]
+    if struct.__struct_config__.omit_defaults:  # type: ignore[attr-defined]  # a struct
         return None
     for field in msgspec.structs.fields(struct):
         if field.encode_name == "v":

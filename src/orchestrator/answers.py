@@ -44,7 +44,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     schema_version: int = 0
 
 
-class Refused(Exception):  # noqa: N818 - named for what is the case
+class Refused(Exception):
     """A request does not fit the job's state; the text says why."""
 
 

@@ -15,13 +15,13 @@ MAX_BYTES = 1 << 30
 _REF = re.compile(r"sha256:([0-9a-f]{64})\Z")
 
 
-class BlobMissing(OrchestratorError):  # noqa: N818 - named for what is the case
+class BlobMissing(OrchestratorError):
     """The log names a blob that is not in the folder."""
 
     exit_code = ExitCode.LOG
 
 
-class BlobDamaged(OrchestratorError):  # noqa: N818
+class BlobDamaged(OrchestratorError):
     """A blob's bytes are not what its name says, or its name is none."""
 
     exit_code = ExitCode.LOG

@@ -62,11 +62,11 @@ class FileStoreError(OrchestratorError, OSError):
         self.errno = number
 
 
-class FileExists(FileStoreError, FileExistsError):  # noqa: N818 - like FileExistsError
+class FileExists(FileStoreError, FileExistsError):
     """`create_new` was asked for and the file is there."""
 
 
-class FileNotThere(FileStoreError, FileNotFoundError):  # noqa: N818 - like FileNotFoundError
+class FileNotThere(FileStoreError, FileNotFoundError):
     """The file to be read is not there."""
 
 

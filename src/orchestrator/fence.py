@@ -13,7 +13,7 @@ from typing import Self
 from .errors import OrchestratorError
 
 
-class AttemptOver(OrchestratorError):  # noqa: N818 - named for what is the case
+class AttemptOver(OrchestratorError):
     """An attempt that timed out, was cancelled or has ended tried to write."""
 
 

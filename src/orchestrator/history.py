@@ -178,7 +178,7 @@ def _resolve(record: Record[Any], member: str, kind: type, blobs: BlobStore | No
         if not isinstance(ref, ev.BlobRef):
             return record
         try:
-            found = msgspec.json.decode(blobs.get(ref), type=tuple[kind, ...])  # type: ignore[valid-type]
+            found = msgspec.json.decode(blobs.get(ref), type=tuple[kind, ...])  # type: ignore[valid-type]  # made at run time
         except (BlobMissing, BlobDamaged, msgspec.DecodeError):
             found = ()
     data = msgspec.structs.replace(data, **{member: found})

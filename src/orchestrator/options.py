@@ -75,7 +75,7 @@ class Options:
     progress: Callable[[str, Progress], None] | None = None
     foretold: Callable[[Forecast], None] | None = None
     opened: Callable[[RunFolder, JobState], None] | None = None
-    warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: T201
+    warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: T201 - where nobody listens
     signals: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 

@@ -25,7 +25,7 @@ _DEVICES = frozenset(
 )
 
 
-class UnsafePath(OrchestratorError, ValueError):  # noqa: N818 - named for what is the case
+class UnsafePath(OrchestratorError, ValueError):
     """A path that must not be written or read.
 
     Args:

@@ -26,7 +26,7 @@ def as_written(blobs: BlobStore) -> Callable[[Event], Event]:
     """
 
     def written(event: Event) -> Event:
-        if type(event) in _FREQUENT and "[" not in event.step:  # type: ignore[attr-defined]
+        if type(event) in _FREQUENT and "[" not in event.step:  # type: ignore[attr-defined]  # events of steps
             return event
         if isinstance(event, StepExpanded):
             event = _smaller(event, "items", blobs)

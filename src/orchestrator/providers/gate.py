@@ -28,7 +28,7 @@ ASKED = "retry_after"
 Warn = Callable[[str], None]
 
 
-class NotCalled(Exception):  # noqa: N818 - it says what became of the call
+class NotCalled(Exception):
     """A call that was refused at the gate; `error` says why."""
 
     def __init__(self, error: StepError) -> None:

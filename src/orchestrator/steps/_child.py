@@ -64,7 +64,7 @@ def main(result_fd: int) -> int:
     sys.path[:] = request["sys_path"]
     sys.argv = [request["function"]]
     # A killed child loses no line it has printed. (stderr is like this anyway.)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a pipe
     answer = _answer(request)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -18,7 +18,7 @@ MODELS = ("test-model", "test-model-large")
 _WORDS = 12
 
 
-class BadRequest(Exception):  # noqa: N818 - a status, not a defect
+class BadRequest(Exception):
     """The request is not what the protocol asks for."""
 
 
