@@ -21,6 +21,8 @@ from .work import Work
 
 OUTPUT_FRAME = 256
 """Bytes that a step's kind may put around what was limited already."""
+GROUP_MAX = 8
+"""Of the errors that a step raised together."""
 MESSAGE_MAX = 4000
 HINT_MAX = 1000
 
@@ -206,14 +208,16 @@ def _told(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - the user's own class
         text = "its text can't be had"
+    if isinstance(error, BaseExceptionGroup):
+        text = "; ".join([text, *map(_told, error.exceptions[:GROUP_MAX])])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _where(error: BaseException) -> str:
     """Return the function and line that raised: no path, which is another on other machines."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    if not frames:
-        return ""
+    if not frames or frames[-1][0].f_globals.get("__name__") == f"{__package__}.threads":
+        return ""  # raised by the call itself
     frame, line = frames[-1]
     return f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}, line {line}"
 

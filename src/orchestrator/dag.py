@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from eventlog.find import LOG_NAME
 
@@ -134,8 +134,10 @@ async def run_dag(
         EventLogError: the log can't be read or written.
     """
     check_name(job_id, "job id")
-    if concurrency < 1:
-        raise UsageError(f"concurrency must be at least 1, not {concurrency}")
+    if not isinstance(dag, DAG):
+        raise UsageError(f"the dag must be a DAG, not {type(dag).__name__}", hint="DAG([…])")
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise UsageError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
     _check_limit(timeout_s, "timeout_s")
     if on_interrupted not in ("", *ANSWERS):
         known = ", ".join(ANSWERS)
@@ -207,18 +209,57 @@ def _decl(name: str, checked: Node, node: DAGNode) -> ev.StepDecl:
     )
 
 
+_EFFECTS = get_args(Effects)
+
+
+def _needs(node: DAGNode) -> tuple[str, ...]:
+    needs = node.needs
+    try:
+        if not isinstance(needs, str):
+            found = tuple(dict.fromkeys(needs)) if needs else ()
+            "".join(found)
+            return found
+    except TypeError:
+        pass
+    raise UsageError(
+        f"the needs of step {node.id} must be a list of ids, not {needs!r}"[:200],
+        hint="write needs=['a', 'b']",
+    )
+
+
+def _check_kinds(node: DAGNode) -> None:
+    if (
+        node.when is None
+        and node.retry is NO_RETRY
+        and node.effects == "idempotent"
+        and node.max_recoveries == MAX_RECOVERIES
+        and callable(node.fn)
+    ):
+        return  # what is frequent comes first
+    fits = {
+        "fn": (callable(node.fn), "something that can be called"),
+        "when": (node.when is None or callable(node.when), "something that can be called"),
+        "retry": (isinstance(node.retry, RetryPolicy), "a RetryPolicy"),
+        "effects": (node.effects in _EFFECTS, " or ".join(_EFFECTS)),
+        "max_recoveries": (
+            type(node.max_recoveries) is int and node.max_recoveries >= 0,
+            "a whole number, 0 or more",
+        ),
+    }
+    for name, (good, wanted) in fits.items():
+        if not good:
+            value = f"{getattr(node, name)!r}"[:80]
+            raise UsageError(f"the {name} of step {node.id} must be {wanted}, not {value}")
+
+
 def _node(node: DAGNode) -> Node:
     """Return a node as it will be run.
 
     Raises:
-        UsageError: its needs, its key or its limit are of the wrong kind.
+        UsageError: something of it is of the wrong kind.
     """
     _check_limit(node.timeout_s, f"the timeout_s of step {node.id}")
-    if isinstance(node.needs, str):
-        raise UsageError(
-            f"the needs of step {node.id} must be a list of ids, not the text {node.needs!r}",
-            hint=f"write needs=[{node.needs!r}]",
-        )
+    _check_kinds(node)
     if node.key is not None:
         try:
             encode_output(node.id, node.key)
@@ -230,7 +271,7 @@ def _node(node: DAGNode) -> Node:
     return Node(
         fn=node.fn,
         is_async=is_async(node.fn),
-        needs=tuple(dict.fromkeys(node.needs)) if node.needs else (),
+        needs=_needs(node),
         key=node.key,
         timeout_s=node.timeout_s,
         retry=node.retry,
@@ -245,9 +286,12 @@ def _recovery(once: bool, max_recoveries: int) -> Recovery:
 
 
 def _check_limit(seconds: float | None, what: str) -> None:
-    if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+    if seconds is None:
+        return
+    number = isinstance(seconds, int | float)
+    if not number or not (seconds > 0 and math.isfinite(seconds)):
         raise UsageError(
-            f"{what} must be a number of seconds above 0, not {seconds}",
+            f"{what} must be a number of seconds above 0, not {seconds!r}",
             hint="leave it out, or give None, for no limit",
         )
 

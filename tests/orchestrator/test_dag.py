@@ -251,6 +251,23 @@ def test_keep_going_runs_the_rest(log):
     assert statuses(results) == {"a": "failed", "b": "not_run", "c": "succeeded", "d": "succeeded"}
 
 
+def test_all_errors_that_a_function_raises_together_are_told(log):
+    async def bad(text):
+        raise ValueError(text)
+
+    async def both(context, dep_results):
+        async with anyio.create_task_group() as group:
+            group.start_soon(bad, "one")
+            group.start_soon(bad, "two")
+
+    assert "ValueError: one; ValueError: two" in go(dag_of(a=both), log)["a"].error
+
+
+def test_a_function_that_takes_no_arguments_is_told_without_a_place_of_ours(log):
+    error = go(dag_of(a=lambda: 1), log)["a"].error
+    assert error.endswith("takes 0 positional arguments but 2 were given")
+
+
 def test_a_function_that_exits_has_failed(log):
     assert go(dag_of(a=lambda c, d: sys.exit(3)), log)["a"].error.startswith("SystemExit: 3")
 
@@ -994,19 +1011,28 @@ def test_two_nodes_of_one_id_are_refused():
 @pytest.mark.parametrize(
     ("node", "options", "message"),
     [
-        ({"needs": "ab"}, {}, "must be a list of ids, not the text 'ab'"),
+        ({"needs": "ab"}, {}, "must be a list of ids, not 'ab'"),
+        ({"needs": [["b"]]}, {}, "must be a list of ids"),
+        ({"needs": [3]}, {}, "must be a list of ids"),
+        ({"fn": 3}, {}, "the fn of step a must be something that can be called, not 3"),
+        ({"when": True}, {}, "the when of step a must be something that can be called"),
+        ({"retry": 3}, {}, "the retry of step a must be a RetryPolicy, not 3"),
+        ({"effects": "twice"}, {}, "the effects of step a must be idempotent or once, not 'twice'"),
+        ({"max_recoveries": -1}, {}, "the max_recoveries of step a must be a whole number"),
+        ({"timeout_s": "5"}, {}, "timeout_s of step a must be a number of seconds above 0"),
+        ({}, {"concurrency": 2.5}, "concurrency must be a whole number of at least 1"),
         ({"key": object()}, {}, "the key of step a is no JSON value: \\$"),
         ({"key": {"x": float("nan")}}, {}, "the key of step a is no JSON value: \\$.x"),
         ({"timeout_s": 0}, {}, "timeout_s of step a must be a number of seconds above 0"),
         ({}, {"timeout_s": -1}, "timeout_s must be a number of seconds above 0, not -1"),
         ({}, {"timeout_s": float("nan")}, "timeout_s must be a number"),
-        ({}, {"concurrency": 0}, "concurrency must be at least 1"),
+        ({}, {"concurrency": 0}, "concurrency must be a whole number of at least 1, not 0"),
         ({}, {"on_interrupted": "again"}, "on_interrupted must be one of rerun, skip, fail"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(log, node, options, message):
     with pytest.raises(UsageError, match=message):
-        go(DAG([DAGNode(id="a", fn=print, **node)]), log, **options)
+        go(DAG([DAGNode(**{"id": "a", "fn": print, **node})]), log, **options)
     assert not log.exists()
 
 
