@@ -149,9 +149,10 @@ SLOW = """
 
 
 @pytest.fixture
-def running(tmp_path):
+def running(tmp_path, request):
     user = User(tmp_path)
-    user.write("job.yaml", SLOW)
+    record = getattr(request, "param", "full")
+    user.write("job.yaml", SLOW.replace("project: slow", f"project: slow\n    record: {record}"))
     process = user.start("run", "job.yaml")
     until((tmp_path / "begun").exists, "the step", process)
     yield user, process
@@ -160,6 +161,7 @@ def running(tmp_path):
     process.communicate()
 
 
+@pytest.mark.parametrize("running", ["full", "hashes"], indirect=True)
 def test_a_running_job_is_approved_through_its_inbox_and_goes_on_at_once(running):
     user, process = running
     user.orch("approve", "latest", "review")

@@ -139,3 +139,35 @@ def test_with_hashes_the_answers_of_other_jobs_are_used_and_not_copied(user, ser
 def test_another_word_for_record_is_refused(user):
     user.write("job.yaml", SPEC.replace("project: seen", "project: seen\n    record: none"))
     assert "write `full` or `hashes`" in user.orch("validate", "job.yaml", code=2).err
+
+
+NESTED = """
+    project: seen
+    record: hashes
+    provider: openai
+    model: test-model
+    steps:
+      get: {run: echo forty-two}
+      file:
+        needs: [get]
+        workflow: in.yaml
+        with: {topic: "bees: {{ steps.get.output.text }}"}
+      tell: {needs: [file], run: 'printf %s "$A" | wc -c', env: {A: "{{ steps.file.output }}"}}
+"""
+INSIDE = """
+    inputs: {topic: {type: string, required: true}}
+    steps: {ask: {llm: {prompt: "Of {{ inputs.topic }}"}}}
+"""
+
+
+def test_with_hashes_no_answer_comes_out_of_a_job_file_that_a_step_runs(user, server):
+    user.write("job.yaml", NESTED)
+    user.write("in.yaml", INSIDE)
+    user.orch("run", "job.yaml")
+    words = outputs_of_call(server).split()[-1].encode()
+    (done,) = events(user.job(), "step.succeeded", "file")
+    assert done["data"]["output"].keys() == {"$blob", "bytes"}
+    assert int(events(user.job(), "step.succeeded", "tell")[0]["data"]["output"]["text"]) > 20
+    assert not any(words in path.read_bytes() for path in user.job().rglob("*") if path.is_file())
+    user.orch("run", "job.yaml", "--resume")
+    assert [e["step"] for e in events(user.job(), "step.started")].count("tell") == 1

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -85,6 +85,7 @@ class SpecWork:
         self._items: dict[str, dict[str, dict[str, Any]]] = {}
         self._sights = Sights(self.output)
         self._graph = Graph(spec.decls)
+        self._unkept = frozenset(_answers(spec)) if spec.record == "hashes" else frozenset()
 
     def prepare(self, name: str, state: JobState) -> Prepared:
         """Render and read what the step's key depends on."""
@@ -291,7 +292,7 @@ class SpecWork:
 
     def keep(self, name: str, result: Result, encoded: bytes) -> object:
         """Return the output, or a blob's reference; of an answer maybe one that is never stored."""
-        if self._spec.record == "hashes" and self._step(name).llm is not None:
+        if base_of(name) in self._unkept:
             return self._outputs.hold(encoded)
         return self._outputs.keep(result.output, encoded)
 
@@ -381,3 +382,12 @@ class SpecWork:
                 self._claimed[path] = name
 
         return claim
+
+
+def _answers(spec: Spec) -> Iterator[str]:
+    """Yield the steps whose outputs are answers of models, or may be made of them."""
+    for name, step in spec.steps.items():
+        if step.llm is not None:
+            yield name
+            while name := name.rpartition("/")[0]:
+                yield name

@@ -9,7 +9,11 @@ told as (
     select file, job_id, step, item,
         arg_max(type, seq) as last,
         arg_max(reason, seq) filter (where type = 'step.skipped') as skipped,
-        arg_max(nullif(kind, ''), seq) filter (where type = 'step.started') as kind,
+        coalesce(
+            arg_max(nullif(kind, ''), seq) filter (where type = 'step.started'),
+            -- A step around those of another job file is never started.
+            max('workflow') filter (where type = 'step.expanded' and data->>'steps' is not null)
+        ) as kind,
         max(ts) filter (where type in (
             'step.succeeded', 'step.failed', 'step.approved', 'step.rejected', 'step.set'
         )) as finished_at,
