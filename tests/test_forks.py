@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import signal
 
 import pytest
 
-from userkit import User, events, outputs, types
+from userkit import User, ended, events, outputs, types, until
 
 SPEC = """
     project: forked
@@ -176,3 +177,25 @@ def test_only_a_job_with_failed_steps_is_retried(tmp_path):
     size = (user.job() / "events.jsonl").stat().st_size
     assert "nothing failed" in user.orch("retry", "latest").err
     assert (user.job() / "events.jsonl").stat().st_size == size
+
+
+ONCE = "{project: p, steps: {a: {run: 'true'}, b: {needs: a, effects: once, run: COMMAND}}}"
+
+
+def test_a_fork_asks_before_it_does_what_a_cut_off_attempt_may_have_done(tmp_path):
+    user = User(tmp_path)
+    user.write("job.yaml", ONCE.replace("COMMAND", "'echo b >> done; sleep 60'"))
+    process = user.start("run", "job.yaml")
+    until((user.home / "done").exists, "the step began", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    ended(process)
+    job = user.job().name
+    user.write("new.yaml", ONCE.replace("COMMAND", "'echo b >> done'"))
+    for more in ((), ("--dry-run",)):
+        done = user.orch("fork", "latest", "--spec", "new.yaml", *more, code=2)
+        assert f"step b was cut off in {job} and may have done its work" in done.err
+        assert f"orch fork {job} --from b" in done.err
+    assert (user.home / "done").read_text() == "b\n"
+    assert user.jobs() == [user.job()]
+    user.orch("fork", job, "--spec", "new.yaml", "--from", "b")
+    assert (user.home / "done").read_text() == "b\nb\n"

@@ -8,6 +8,7 @@ linked. Files in outputs/ may be: they are copied.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from .graph import Graph
 from .instances import base_of
 from .leg import moved
 from .outputs import as_ref
+from .recovery import in_doubt
 from .safepath import components
 from .spec.model import Spec
-from .state import DONE, JobState, Success
+from .state import DONE, JobState, StepStatus, Success
 from .suggest import did_you_mean
 
 
@@ -58,10 +60,15 @@ def again(fork: Fork, spec: Spec) -> set[str]:
     """Return the steps that are run again because the user said so.
 
     Raises:
-        UsageError: neither the spec nor the parent has such a step.
+        UsageError: neither the spec nor the parent has such a step; or a step that must not
+            happen twice was cut off in the parent, and is not among them.
     """
-    if not fork.from_step:
-        return set()
+    found = _from_there_on(fork, spec) if fork.from_step else set()
+    _refuse_doubts(fork, spec, found)
+    return found
+
+
+def _from_there_on(fork: Fork, spec: Spec) -> set[str]:
     graph = Graph(spec.decls)
     step = base_of(fork.from_step)
     names = list(graph.ids)
@@ -75,8 +82,35 @@ def again(fork: Fork, spec: Spec) -> set[str]:
             place=spec.source.file,
             hint=hint[:500],
         )
-    found = graph.after(step)
-    return found if step == fork.from_step else found - {step} | {fork.from_step}
+    found = {fork.from_step}
+    waiting = [step]
+    while waiting:
+        for dependent in graph.dependents.get(waiting.pop(), ()):
+            if dependent not in found:
+                found.add(dependent)
+                waiting.append(dependent)
+    return found
+
+
+def _refuse_doubts(fork: Fork, spec: Spec, wanted: set[str]) -> None:
+    """Ask before a new job does what a cut-off attempt of the parent may have done already."""
+    asks = {
+        step.name
+        for step in spec.steps.values()
+        if step.effects == "once" and step.on_interrupted == "ask"
+    }
+    for name in fork.state.steps if asks else ():
+        step = fork.state.steps[name]
+        open_now = step.status is StepStatus.RUNNING or name in fork.state.cut_off
+        doubted = step.status not in DONE and (open_now or in_doubt(step))
+        if doubted and base_of(name) in asks and not {name, base_of(name)} & wanted:
+            job, shown = fork.folder.job_id, shlex.quote(name)
+            raise UsageError(
+                f"step {name} was cut off in {job} and may have done its work, which must not"
+                " happen twice (effects: once)",
+                hint=f"settle it first: orch resume {job} --on-interrupted rerun, skip or fail;"
+                f" or run it here: orch fork {job} --from {shown}",
+            )
 
 
 def _goes(dropped: set[str]) -> Callable[[str], bool]:

@@ -276,7 +276,7 @@ def _typed(doc: Document, where: Path, key: str, item: Any, field: Field) -> boo
         doc.problem("ORC116", f"`{key}` holds a NUL character", doc.at(where), "take it out")
         return False
     if field.type in ("integer", "number") and not field.low <= item <= field.high:
-        message = f"`{key}` must be from {field.low:,.9g} to {field.high:,.9g}, not {item}"
+        message = f"`{key}` must be from {field.low:,.16g} to {field.high:,.16g}, not {item}"
         doc.problem("ORC116", message, doc.at(where))
         return False
     return True
