@@ -24,14 +24,18 @@ import orchestrator.steps.llm
 import orchestrator.steps.python
 import orchestrator.steps.shell
 import orchestrator.wiring  # all that a leg needs is loaded before it is forked
+from orchestrator.jobs import Jobs
+from orchestrator.petition import bring, new_request
 from orchestrator.testing import ModelServer, serve
+from orchestrator.wiring import JobResult
 
 from .children import fork
-from .job_story import HELPER, INNER, faults, inner, result, spec
+from .job_story import HELPER, INNER, comes_last, faults, inner, result, spec
 
 KILLS_PER_JOB = 25
 BY_PROGRESS = 0.7
 LEG_MAX_S = 120.0
+QUESTIONS_MAX = 100
 
 
 class Told(NamedTuple):
@@ -84,19 +88,40 @@ class Job:
         quiet = os.open(os.path.join(self._folder, "said.txt"), os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        ended = orchestrator.run(
-            self._spec,
-            runs_dir=os.path.join(self._folder, "runs"),
-            resume=True,
-            # A step may be cut off more often in a row than it is tried by itself.
-            on_interrupted="rerun",
-            inputs={"tally": self.tally},
-            environ={**os.environ, **self._server.environ()},
-        )
+        ended, answer = self._run(""), ""
+        for _ in range(QUESTIONS_MAX):
+            kinds = {failure.kind for failure in ended.state.failures}
+            if ended.status == "waiting":
+                self._approve(ended)
+            elif kinds == {"interrupted"} and not answer:
+                answer = "rerun"
+            else:
+                break
+            ended = self._run(answer)
         if ended.status != "succeeded":
             raise SystemExit(f"the job {ended.status}: {ended.state.failures}")
         with open(self._told, "w", encoding="utf-8") as file:
             json.dump(ended.outputs, file)
+
+    def _run(self, answer: str) -> JobResult:
+        return orchestrator.run(
+            self._spec,
+            runs_dir=os.path.join(self._folder, "runs"),
+            resume=True,
+            on_interrupted=answer,
+            inputs={"tally": self.tally, "marks": self._folder},
+            environ={**os.environ, **self._server.environ()},
+        )
+
+    def _approve(self, ended: JobResult) -> None:
+        """Say yes to what the job asks, as `orch approve` does."""
+        jobs = Jobs(os.path.join(self._folder, "runs"))
+        folder = jobs.find(ended.job_id)
+        for name in list(ended.state.asking):
+            asked = ended.state.steps[name].asked
+            assert asked is not None
+            request = new_request(kind="approve", step=name, key=asked.key, note="yes")
+            bring(jobs, folder, request, lambda said: None)
 
     def whole_leg(self) -> str:
         """Run a leg that nobody disturbs, in a child; return what went wrong, if anything."""
@@ -126,7 +151,10 @@ class Job:
 
 
 def _job_of(folder: str) -> str:
-    (name,) = (n for n in os.listdir(os.path.join(folder, "runs")) if n.startswith("job_"))
+    """Return the one job; who is killed right after it has made a folder leaves that empty."""
+    runs = os.path.join(folder, "runs")
+    names = [name for name in os.listdir(runs) if name.startswith("job_")]
+    (name,) = (n for n in names if os.path.isfile(os.path.join(runs, n, "events.jsonl")))
     return name
 
 
@@ -199,6 +227,9 @@ def _kill_story(scratch: str, seed: int, server: ModelServer, steps: int, kills:
     counts["events"] += text.count(b"\n")
     counts["attempts cut off"] += text.count(b'"type":"step.interrupted"')
     counts["results taken over"] += text.count(b'"already succeeded"')
+    counts["approvals"] += text.count(b'"type":"step.approved"')
+    counts["questions about effects"] += text.count(b"must not happen twice")
+    counts["failed attempts"] += text.count(b'"type":"step.retrying"')
     return Told(counts, wrong)
 
 
@@ -245,7 +276,7 @@ def _succeeded(log: str) -> set[str]:
         for line in file:
             if line.endswith(b"\n"):
                 event = json.loads(line)
-                if event["type"] == "step.succeeded":
+                if event["type"] == "step.succeeded" and not comes_last(event["step"]):
                     item = f"[{event['item']}]" if "item" in event else ""
                     names.add(event["step"] + item)
     return names

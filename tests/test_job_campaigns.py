@@ -52,20 +52,30 @@ def judged(tmp_path, *events, effects=("a",), asked=None):
     return job_story.faults(str(tmp_path), str(tmp_path / "tally.txt"), Counter(asked or {}))
 
 
-def step(kind, **data):
-    return {"type": f"step.{kind}", "step": "a", "data": data}
+def step(what, name="a", **data):
+    return {"type": f"step.{what}", "step": name, "data": data}
 
 
 END = {"type": "job.succeeded", "data": {}}
 ASKED = {"type": "llm.request", "step": "a", "data": {"cache_key": "k"}}
 ANSWERED = {"type": "llm.response", "step": "a", "data": {"cache_key": "k", "success": True}}
 GOOD = (step("started"), step("succeeded"), END)
+LEG = {"type": "job.resumed", "data": {}}
+LAST_AGAIN = (step("started", "f"), step("succeeded", "f"), END)
+ONCE_CUT = (step("started", "o"), step("interrupted", "o"))
 
 
 def test_the_judge_has_nothing_against_a_good_log(tmp_path):
     assert judged(tmp_path, *GOOD) == []
     cut = (step("started"), step("interrupted"), *GOOD)
     assert judged(tmp_path, *cut, effects=("a", "a")) == []
+    tried = (step("started"), step("retrying"), *GOOD)
+    assert judged(tmp_path, *tried, effects=("a", "a")) == []
+    assert judged(tmp_path, *LAST_AGAIN[:2], LEG, *GOOD[:2], *LAST_AGAIN, effects="aff") == []
+    told = (*ONCE_CUT, step("failed", "o", kind="interrupted"))
+    assert judged(tmp_path, *told, *ONCE_CUT[:1], step("succeeded", "o"), END, effects="oo") == []
+    asked = (step("waiting"), step("approved"), END)
+    assert judged(tmp_path, *asked, effects=()) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +86,10 @@ def test_the_judge_has_nothing_against_a_good_log(tmp_path):
         ((step("started"), END), {}, "without an end"),
         (GOOD[:2], {}, "the last line is step.succeeded"),
         (GOOD, {"effects": ("a", "a")}, "2 effects in 1 attempts"),
-        ((step("started"), step("retrying"), *GOOD), {"effects": ("a", "a")}, "cut off 0 times"),
+        (GOOD, {"effects": ("a", "a")}, "cut off 0 times"),
+        ((*LAST_AGAIN[:2], LEG, *LAST_AGAIN), {"effects": "ff"}, "run again after its success"),
+        ((*ONCE_CUT, step("started", "o"), END), {"effects": "o"}, "without a question"),
+        ((step("approved"), step("waiting"), END), {"effects": ()}, "asked about again"),
         ((ASKED, ANSWERED, ASKED, *GOOD), {}, "asked again what was answered"),
         (GOOD, {"asked": {"a": 1}}, "asked 1 times of the server, 0 of the log"),
     ],
