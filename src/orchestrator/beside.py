@@ -26,7 +26,7 @@ async def beside(work: Callable[[], object]) -> AsyncIterator[None]:
 
     raised: BaseException | None = None
     async with anyio.create_task_group() as group:
-        group.start_soon(_uncancelled, guarded)
+        group.start_soon(apart, guarded)
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a task group would wrap it
@@ -37,6 +37,11 @@ async def beside(work: Callable[[], object]) -> AsyncIterator[None]:
         raise failed[0]
 
 
-async def _uncancelled(work: Callable[[], None]) -> None:
+async def apart(work: Callable[[], None]) -> None:
+    """Run `work` in a thread and wait for it, whatever is cancelled meanwhile.
+
+    Syncs of many calls that end at the same time share what the disk does for them; in the event
+    loop each would wait for the one before, and everything else with it.
+    """
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(work)

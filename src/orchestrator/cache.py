@@ -52,6 +52,22 @@ class Look(NamedTuple):
     holder: RunFolder | None = None
 
 
+class Storing(NamedTuple):
+    """An entry on its way to its file."""
+
+    entry: Entry
+    path: str
+    raw: bytes
+
+    def write(self) -> None:
+        """Write it, durable on return; from any thread.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        write_whole(FILES, self.path, self.raw)
+
+
 def describe(provider: Provider, request: Request) -> Call:
     """Return a call's key and components: the whole effective request, without credentials."""
     body = provider.body(request)
@@ -212,16 +228,26 @@ class Cache:
         Raises:
             OSError: it can't be written.
         """
+        storing = self.storing(entry, policy)
+        if storing is not None:
+            storing.write()
+            self.stored(storing)
+
+    def storing(self, entry: Entry, policy: CachePolicy = DEFAULT) -> Storing | None:
+        """Return what is to be written to keep an entry, and then `stored`; None if it is not."""
         if self.off(entry.step, policy):
-            return
+            return None
         scope = "" if policy.scope == "runs" else policy.scope
         entry = msgspec.structs.replace(entry, scope=scope)
-        raw = encoded(entry)
-        write_whole(FILES, self._made(entry.key), raw)
+        return Storing(entry, self._made(entry.key), encoded(entry))
+
+    def stored(self, storing: Storing) -> None:
+        """Let an entry that was written be found."""
+        entry = storing.entry
         self._index.add(self._place(entry))
         self._stored.add(entry.key)
-        if scope == "user" and self._user is not None and entry.result is None:
-            self._user.store(entry.key, raw)
+        if entry.scope == "user" and self._user is not None and entry.result is None:
+            self._user.store(entry.key, storing.raw)
 
     def why_missed(
         self, step: str, call: Call, look: Look, policy: CachePolicy = DEFAULT

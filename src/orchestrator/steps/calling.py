@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog.codec import Stamper
 
-from ..beside import beside
+from ..beside import apart, beside
 from ..blobs import ref_of
 from ..budget import Amounts, Budget
 from ..cache import Cache, Call
@@ -229,12 +229,21 @@ class Caller:
     ) -> None:
         """Make the answer durable, then tell of it."""
         response = msgspec.json.encode(reply)
-        async with beside(lambda: self._put_blob(response)):
-            if reply.complete and not problem_of(reply, params.request):
-                # A better answer is kept as that to the first request: it is asked for again.
-                kept = params.mends or params
-                entry = self._entry(kept, attempt, reply, answered.model, duration_s)
-                self._cache.store(entry, params.policy)
+        storing = None
+        if reply.complete and not problem_of(reply, params.request):
+            # A better answer is kept as that to the first request: it is asked for again.
+            kept = params.mends or params
+            entry = self._entry(kept, attempt, reply, answered.model, duration_s)
+            storing = self._cache.storing(entry, params.policy)
+
+        def write() -> None:
+            self._put_blob(response)
+            if storing is not None:
+                storing.write()
+
+        await apart(write)
+        if storing is not None:
+            self._cache.stored(storing)
         done = answered_by(answered, reply, self.quote(params, reply), duration_s, response)
         await attempt.emit(LLMResponse(step=attempt.step, data=done), wait=False)
 
