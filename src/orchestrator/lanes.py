@@ -15,6 +15,9 @@ from .instances import base_of
 if TYPE_CHECKING:
     from .state import JobState
 
+ASKS = "approve"
+"""The kind of what asks a person."""
+
 
 def offer(state: JobState, name: str) -> None:
     """Make a step ready: `decide` finds it now."""
@@ -54,7 +57,7 @@ class Rooms:
 
     def of(self, kind: str) -> int:
         """Return how many of a kind there is room for."""
-        return max(self._left[kind], 0)
+        return max(self._left.get(kind, 0), 0)
 
 
 def within(
@@ -63,7 +66,8 @@ def within(
     """Return which steps start now, and at what second the next one that waits is due.
 
     Those that wait for another attempt come first, then what runs regardless, then the lanes:
-    their kinds are scarce, and they can't take more than their limit from the others.
+    their kinds are scarce, and they can't take more than their limit from the others. A person is
+    asked at once, however much runs: that takes nobody's place.
     """
     rooms = Rooms(state, limits)
     starts: list[str] = []
@@ -80,4 +84,4 @@ def within(
     for kind, lane in state.lanes.items():
         starts += islice(lane, min(rooms.of(kind), max(free - len(starts), 0)))
     starts += islice(state.ready, max(free - len(starts), 0))
-    return tuple(starts), later
+    return (*state.lanes.get(ASKS, ()), *starts), later

@@ -10,6 +10,7 @@ from . import events as ev
 from .fan import anew
 from .graph import Graph
 from .instances import base_of
+from .lanes import ASKS
 from .older import OLDER, as_now
 from .readiness import first_ready
 from .status import DONE, JobStatus, StepState, Success
@@ -63,6 +64,8 @@ def begin(state: JobState, data: ev.Started, ts: str, *, fresh: bool) -> None:
     for name in graph.ids:
         step = state.steps[name] = anew(before.pop(name, None))
         step.kind, step.unmet = graph.steps[name].kind, len(graph.needs[name])
+        if step.kind == ASKS:
+            state.lanes.setdefault(ASKS, OrderedDict())
     first_ready(state)
     state.former = before
     state.gone = {}

@@ -401,6 +401,16 @@ def test_no_more_of_a_kind_start_than_its_limit_and_the_others_are_not_held_up()
     assert decide(state, 0.0, Policy(concurrency=3)).starts == ("llm2",)
 
 
+def test_a_person_is_asked_at_once_however_much_runs_or_waits():
+    state = of_kinds({}, run=3, approve=2)
+    two = Policy(concurrency=2)
+    assert decide(state, 0.0, two).starts == ("approve0", "approve1", "run0", "run1")
+    then(state, started("run0"), started("run1"))
+    assert decide(state, 0.0, two).starts == ("approve0", "approve1")
+    then(state, *(ev.StepWaiting(step=name) for name in ("approve0", "approve1")))
+    assert decide(state, 0.0, two).starts == ()
+
+
 def test_a_retry_waits_for_room_of_its_kind_without_being_asked_for_all_the_time():
     state = of_kinds({"llm": 1}, llm=2, run=1)
     then(state, started("llm0"), retrying("llm0", in_s=1), started("llm1"), started("run0"))
