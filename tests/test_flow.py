@@ -460,3 +460,69 @@ def test_what_is_final_comes_after_all_items(user):
     assert types(job)[-2:] == ["step.succeeded", "job.failed"]
     assert len(events(job, "step.skipped", "each")) == 2  # items
     assert len(events(job, "step.failed", "each")) == 2  # an item, and the step itself
+
+
+# --- what is written, and what is read ------------------------------------------------------------
+
+
+def test_a_log_that_can_not_be_written_ends_the_job_at_once_and_it_goes_on_from_there(user):
+    steps = "".join(
+        f"  s{i}: {{needs: [{f's{i - 1}' if i else ''}], run: 'echo {i} >> ran'}}\n"
+        for i in range(12)
+    )
+    user.write("job.yaml", f"project: full\nsteps:\n{steps}")
+    done = user.sh("ulimit -f 4; orch run job.yaml", code=4)
+    assert "error: write failed: File too large [EFBIG]" in done.err
+    assert f"{user.job().name}/events.jsonl, offset " in done.err
+    log = (user.job() / "events.jsonl").read_bytes()
+    assert log.endswith(b"\n")
+    assert len(log) <= 4096
+    recorded = [e["step"] for e in events(user.job(), "step.succeeded")]
+    assert 0 < len(recorded) < 12
+    user.orch("run", "job.yaml", "--resume")
+    effects = (user.home / "ran").read_text().split()
+    assert [effects.count(str(i)) for i in range(len(recorded))] == [1] * len(recorded)
+
+
+def test_a_running_job_reads_no_prompt_again_and_keys_files_as_they_are_when_they_are_read(user):
+    user.write("prompt.txt", "one")
+    user.write("in.txt", "one")
+    user.write(
+        "job.yaml",
+        """
+        project: edited
+        model: echo
+        steps:
+          first: {run: 'touch begun; until test -e go; do sleep 0.01; done'}
+          ask: {needs: first, llm: {prompt: 'file://prompt.txt'}}
+          read: {needs: first, run: cat in.txt, files: [in.txt]}
+        """,
+    )
+    process = user.start("run", "job.yaml")
+    until((user.home / "begun").exists, "the step", process)
+    user.write("prompt.txt", "two")
+    user.write("in.txt", "two")
+    (user.home / "go").touch()
+    assert ended(process).code == 0
+    said = {e["step"]: e["data"]["output"]["text"] for e in events(user.job(), "step.succeeded")}
+    assert (said["ask"].strip(), said["read"]) == ("one", "two")
+    before = len(ran(user.job()))
+    user.orch("run", "job.yaml", "--resume")
+    assert ran(user.job())[before:] == ["ask"]
+
+
+def test_a_step_that_succeeded_at_its_second_attempt_is_not_run_again(user):
+    user.write(
+        "job.yaml",
+        """
+        project: second
+        steps:
+          a:
+            run: 'test -e mark || { touch mark; exit 1; }'
+            retry: {max_attempts: 2, initial_s: 0, on: [exit]}
+        """,
+    )
+    user.orch("run", "job.yaml")
+    assert len(ran(user.job())) == 2
+    user.orch("run", "job.yaml", "--resume")
+    assert len(ran(user.job())) == 2
