@@ -44,6 +44,7 @@ def test_an_approval_pauses_the_job_survives_the_process_and_is_recorded(tmp_pat
     done = user.orch("run", "job.yaml", code=75)
     job = user.job().name
     assert done.out == f"Job: {job}, Status: waiting\n"
+    assert "error:" not in done.err
     assert "step review asks:\nPublish this? one\n" in done.err
     assert f"next: orch approve {job} review" in done.err
     assert types(user.job())[-2:] == ["step.waiting", "job.waiting"]

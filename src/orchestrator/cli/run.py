@@ -247,10 +247,11 @@ def _what_next(result: JobResult, again: str, runs_dir: str) -> None:
             out.talk(f"  | {line}")
         if failure.hint:
             out.talk(f"  hint: {visible(failure.hint)}")
-    if not result.ok and not result.state.failures and result.state.ended_because:
+    pauses = result.status == "waiting"  # as it should
+    if not (result.ok or pauses or result.state.failures) and result.state.ended_because:
         out.talk(f"error: the job ended early: {result.state.ended_because}")
     where = elsewhere(runs_dir)
-    if result.status == "waiting":
+    if pauses:
         _who_is_waited_for(result, where)
         return
     out.talk(f"next: orch show {result.job_id}{where}" if result.ok else f"go on: {again}")
