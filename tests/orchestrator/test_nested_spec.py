@@ -231,6 +231,12 @@ def test_a_file_that_several_steps_run_is_read_once_and_its_faults_are_told_once
 real = nesting.read
 
 
+@pytest.mark.parametrize("name", ["a.log", "a.D"])
+def test_the_folder_of_a_files_logs_is_no_other_steps(name):
+    job = f"project: p\nsteps: {{{name}: {{workflow: in.yaml}}}}"
+    assert codes(job, **{"in": ONE}) == ["ORC117"]
+
+
 def test_two_files_do_not_publish_the_same_path():
     inner = "inputs: {n: {default: x}}\nsteps: {a: {llm: {prompt: x}, save_as: %s}}"
     job = "project: p\nsteps: {s: {workflow: in.yaml}, t: {workflow: in.yaml}}"

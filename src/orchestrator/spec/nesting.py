@@ -28,6 +28,9 @@ from .yamldoc import Document, Path, read
 
 MAX_DEPTH = 8
 """Job files inside each other, the one that is run not counted."""
+TAKEN = (".log", ".d")
+"""What a step around others can't be called: the logs of these are in a folder of its name, where
+the log of another step, or those of its items, could be."""
 MAX_STEPS = 10_000
 """Steps of a job with those of its nested files: a few small files could make very many."""
 
@@ -137,6 +140,10 @@ class Builder:
     ) -> Spec | None:
         """Return the job file that a step runs, as `step.Nest` says."""
         where, said = (*step_at, "workflow"), step["workflow"]
+        if str(step_at[-1]).lower().endswith(TAKEN):
+            message = f"`{step_at[-1]}` can't name a step that runs a job file"
+            hint = f"another ending than {' or '.join(TAKEN)}, which files in logs/ have"
+            doc.problem("ORC117", message, doc.at_key(step_at), hint)
         path = posixpath.normpath(posixpath.join(outer.base, said))
         trail = outer.trail or (os.path.basename(outer.path or outer.file),)
         span = doc.at(where)
