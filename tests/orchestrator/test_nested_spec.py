@@ -210,6 +210,9 @@ def test_files_go_no_deeper_than_the_limit():
     assert len(parsed(job, **files).steps) == nesting.MAX_DEPTH + 1
     job, files = deep(nesting.MAX_DEPTH + 1)
     assert codes(job, **files) == ["ORC136"]
+    # Neither if the deepest are known already when they are come to once more.
+    steps = "".join(f"  s{n}: {{workflow: f{n}.yaml}}\n" for n in range(9, 0, -1))
+    assert codes(f"project: p\nsteps:\n{steps}", **files) == ["ORC136"]
 
 
 def test_a_few_files_can_not_make_more_steps_than_the_limit():

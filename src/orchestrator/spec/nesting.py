@@ -158,9 +158,9 @@ class Builder:
             hint = "a job file can't run itself: use `for_each` for what is done again and again"
             doc.problem("ORC136", f"the files run each other in a circle: {circle}", span, hint)
             return None
+        deep = f"more than {MAX_DEPTH} job files inside each other"
         if len(trail) > MAX_DEPTH:
-            message = f"more than {MAX_DEPTH} job files inside each other"
-            doc.problem("ORC136", message, span, " -> ".join((*trail, path)))
+            doc.problem("ORC136", deep, span, " -> ".join((*trail, path)))
             return None
         known = (path, msgspec.json.encode(around))
         if known not in self._known:
@@ -184,8 +184,11 @@ class Builder:
             self._known[known] = self.build(document, place, raw, around)
             self._note(document, place)
         inner = self._known[known]
-        if inner is not None:
-            check_given(doc, step_at, step, inner)
+        if inner is None:
+            return None
+        if len(trail) + max(name.count("/") for name in inner.steps) > MAX_DEPTH:
+            doc.problem("ORC136", deep, span, " -> ".join((*trail, path, "…")))
+        check_given(doc, step_at, step, inner)
         return inner
 
     def _note(self, document: Document, place: Place) -> None:
