@@ -1,5 +1,6 @@
 """Bad input: one clear error, the documented exit code, and nothing done that was not asked for."""
 
+import functools
 import os
 import re
 import shutil
@@ -468,6 +469,13 @@ def test_a_job_of_a_program_is_gone_on_with_by_the_program(tmp_path):
     for command, code in (("show", 0), ("resume", 2)):
         done = user.orch(command, "job_p", "--runs-dir", str(runs), code=code)
         assert "the program that made it: run_dag(…, resume=True)" in done.err
+    user.write("made.json", "7")
+    given = ("job_p", "a", "--output", "made.json", "--reason", "x", "--runs-dir", str(runs))
+    done = user.orch("step", "set", *given)
+    assert "go on: the program that made it: run_dag(…, resume=True)" in done.err
+    log = str(runs / "job_p" / "events.jsonl")
+    results = anyio.run(functools.partial(run_dag, dag, "job_p", {}, log, resume=True))
+    assert (results["a"].status, results["a"].output) == ("skipped", 7)
 
 
 def test_a_named_command_says_where_the_jobs_are(tmp_path):

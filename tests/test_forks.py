@@ -137,6 +137,34 @@ def test_a_fork_from_a_step_that_is_none_is_refused(user):
     assert len(user.jobs()) == 1
 
 
+def test_nothing_is_taken_over_from_a_damaged_log(user):
+    log = user.job() / "events.jsonl"
+    log.write_text(log.read_text().replace('"text":"a"', '"text":"z"', 1))
+    done = user.orch("fork", "latest", code=4)
+    assert "the log is damaged" in done.err
+    assert len(user.jobs()) == 1
+
+
+def read_logs(user):
+    return "".join(path.read_text() for path in user.home.glob("runs/job_*/events.jsonl"))
+
+
+def test_a_job_that_runs_can_be_forked_and_goes_on(tmp_path):
+    user = User(tmp_path)
+    spec = "{project: p, steps: {a: {for_each: [x, y], run: COMMAND}, b: {needs: a, run: 'true'}}}"
+    wait = (
+        "'echo $ORCH_ITEM >> ran; test $ORCH_ITEM = x || while ! test -e go; do sleep 0.02; done'"
+    )
+    user.write("job.yaml", spec.replace("COMMAND", wait))
+    process = user.start("run", "job.yaml")
+    runs = user.home / "runs"
+    until(lambda: [e for j in runs.glob("job_*") for e in events(j, "step.succeeded")], "x is done")
+    (user.home / "go").touch()
+    user.orch("fork", "latest")
+    assert ended(process).code == 0
+    assert (user.home / "ran").read_text().count("x") == 1
+
+
 def test_a_fork_of_a_fork_and_a_renamed_step(user):
     user.orch("fork", "latest", "--from", "c")
     user.write("new.yaml", SPEC.replace("\n      large:", "\n      big:"))

@@ -13,6 +13,7 @@ from eventlog.table import visible
 
 from ..errors import StorageError, UsageError
 from ..folder import RunFolder
+from ..frozen import NO_SPEC, made_by_program
 from ..instances import base_of
 from ..jobs import Jobs
 from ..petition import account, bring, new_request
@@ -37,7 +38,7 @@ def cancel(runs_dir: str, ref: str, *, as_json: bool) -> None:
         out.document({"job_id": folder.job_id, "status": str(state.status), "by": account()})
     else:
         out.data(f"Job: {folder.job_id}, Status: {state.status}")
-    out.talk(f"go on: orch resume {folder.job_id}{elsewhere(runs_dir)}")
+    _go_on(folder, state, runs_dir)
 
 
 def approve(runs_dir: str, ref: str, step: str, *, reject: bool, note: str, as_json: bool) -> None:
@@ -73,11 +74,17 @@ def approve(runs_dir: str, ref: str, step: str, *, reject: bool, note: str, as_j
     else:
         out.talk(visible(message, keep=TEXT))
         out.data(f"Job: {folder.job_id}, Step: {name}, {word} by {request.by}")
-    where = elsewhere(runs_dir)
     if folder.held:
+        where = elsewhere(runs_dir)
         out.talk(f"the job goes on; next: orch tail -f {folder.job_id}{where}")
     else:
-        out.talk(f"go on: orch resume {folder.job_id}{where}")
+        _go_on(folder, state, runs_dir)
+
+
+def _go_on(folder: RunFolder, state: JobState, runs_dir: str) -> None:
+    """Name what goes on with a job that no process works on."""
+    command = f"orch resume {folder.job_id}{elsewhere(runs_dir)}"
+    out.talk(f"go on: {NO_SPEC if made_by_program(state.started) else command}")
 
 
 def set_output(
@@ -110,7 +117,7 @@ def set_output(
     else:
         out.data(f"Job: {folder.job_id}, Step: {step}, set by {request.by}")
     if not folder.held:
-        out.talk(f"go on: orch resume {folder.job_id}{elsewhere(runs_dir)}")
+        _go_on(folder, state, runs_dir)
 
 
 def _only_one(folder: RunFolder, state: JobState) -> str:

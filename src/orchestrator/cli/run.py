@@ -119,6 +119,9 @@ def fork_job(
     ref: str, runs_dir: str, from_step: str, path: str, dry_run: bool, **options: Any
 ) -> int:
     """Begin a new job from another one, and return the exit code."""
+    from eventlog.recover import refuse, scan
+    from eventlog.source import LogFile
+
     from ..forking import Fork
     from ..forking import again as run_again
     from ..frozen import frozen_spec
@@ -128,6 +131,8 @@ def fork_job(
 
     jobs = Jobs(runs_dir)
     folder = jobs.find(ref)
+    with LogFile(folder.log) as file:
+        refuse(scan(file), folder.log)  # what is taken over has to be what was recorded
     state = jobs.load(folder)
     spec = read_spec(path) if path else frozen_spec(folder, state)
     fork = Fork(folder=folder, state=state, from_step=from_step)
