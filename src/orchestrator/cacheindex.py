@@ -201,6 +201,8 @@ class CacheIndex:
         if self._db is None:
             try:
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+                if not os.path.exists(self._path):  # it was deleted: what was beside it goes too
+                    self._remove()
                 # SQLite would let others read it.
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             except OSError as error:
@@ -208,6 +210,8 @@ class CacheIndex:
             self._db = sqlite3.connect(self._path, timeout=5.0)
             # What it loses in a crash is found again: nothing is worth a sync here.
             self._db.execute("pragma synchronous = off")
+            # A commit is one write at the end of a file, and not a file made and removed.
+            self._db.execute("pragma journal_mode = wal")
             self._db.executescript(_SCHEMA)
         return self._db
 
@@ -217,9 +221,12 @@ class CacheIndex:
             return
         self.close()
         self._reconciled = False
-        for path in (self._path, f"{self._path}-journal"):
+        self._remove()
+
+    def _remove(self) -> None:
+        for ending in ("", "-journal", "-wal", "-shm"):
             try:
-                os.unlink(path)
+                os.unlink(self._path + ending)
             except OSError:
                 pass
 
