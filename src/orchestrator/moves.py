@@ -78,13 +78,14 @@ def failed(state: JobState, name: str, data: ev.StepFault, ts: str) -> None:
     state.running.pop(name, None)
     chosen(state, name)
     state.asking.pop(name, None)
-    if step.status is StepStatus.WAITING:
+    if step.status is StepStatus.WAITING:  # its attempt has been counted
         wait_no_more(state, name)
+    else:
+        _worked(state, step, data.duration_s, ts)
     already = step.status in SETTLED
     step.status, step.fault = StepStatus.FAILED, data
     if data.kind != FailureKind.INTERRUPTED:
         step.crashes = 0
-    _worked(state, step, data.duration_s, ts)
     decl = state.graph.steps.get(name) or state.graph.steps.get(base_of(name))
     borne = decl is not None and decl.continue_on_error
     if not already and settle(state, name, lacking=not borne, failed=True):

@@ -102,13 +102,21 @@ def not_run(state: JobState, name: str, stopped: str = "") -> ev.StepSkipped | e
     """Return the event of a step that is not run: what it needs has no result, or the job ended.
 
     A group of which more items have failed than may has failed itself, though the job stopped; so
-    has a step around others of which one has failed.
+    has a step around others of which one has failed, and a step that waits for another attempt
+    after the last one failed.
 
     Args:
         state: of the job.
         name: of the step.
         stopped: why nothing more is begun; empty while it is.
     """
+    step = state.steps[name]
+    if step.status is StepStatus.WAITING and step.fault is not None:
+        hint = "; ".join(filter(None, (step.fault.hint, f"not tried again: {stopped}")))
+        put = msgspec.structs.replace
+        return ev.StepFailed(
+            step=name, data=put(step.fault, hint=hint, retry_in_s=None, duration_s=0.0)
+        )
     fan = state.fans.get(name)
     fault = broken(fan) if fan is not None else nest.broken(state, name)
     if fault is not None:

@@ -260,10 +260,16 @@ def test_all_failures_are_told_at_the_end():
     ]
 
 
-def test_a_step_that_waited_for_another_attempt_is_told_as_not_run():
-    state = given(job_started(WIDE), started("a"), retrying("a", 60), started("b"), failed("b"))
-    assert drop(state, FOUR)["a"] == "the job stopped when b failed"
+def test_a_step_that_waited_for_another_attempt_has_failed_as_its_last_one_did():
+    graph = {**WIDE, "undo": ("a", {"regardless": True})}
+    state = given(job_started(graph), started("a"), retrying("a", 60), started("b"), failed("b"))
+    work_s = state.steps["a"].work_s
+    assert drop(state, FOUR)["a"] == "no"
     assert not state.retries
+    assert [failure.step for failure in state.failures] == ["b", "a"]
+    assert state.failures[1].hint == "not tried again: the job stopped when b failed"
+    assert state.steps["a"].work_s == work_s
+    assert decide(state, 0.0, FOUR).starts == ("undo",)
 
 
 def test_what_a_leg_that_ends_at_once_leaves_is_told_as_not_run():
