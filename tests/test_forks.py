@@ -160,7 +160,8 @@ def test_a_job_that_runs_can_be_forked_and_goes_on(tmp_path):
     user.write("job.yaml", spec.replace("COMMAND", wait))
     process = user.start("run", "job.yaml")
     runs = user.home / "runs"
-    until(lambda: [e for j in runs.glob("job_*") for e in events(j, "step.succeeded")], "x is done")
+    logs = lambda: runs.glob("job_*/events.jsonl")  # noqa: E731
+    until(lambda: [e for log in logs() for e in events(log.parent, "step.succeeded")], "x is done")
     (user.home / "go").touch()
     user.orch("fork", "latest")
     assert ended(process).code == 0

@@ -82,14 +82,8 @@ def _from_there_on(fork: Fork, spec: Spec) -> set[str]:
             place=spec.source.file,
             hint=hint[:500],
         )
-    found = {fork.from_step}
-    waiting = [step]
-    while waiting:
-        for dependent in graph.dependents.get(waiting.pop(), ()):
-            if dependent not in found:
-                found.add(dependent)
-                waiting.append(dependent)
-    return found
+    found = graph.after(step)
+    return found if step == fork.from_step else found - {step} | {fork.from_step}
 
 
 def _refuse_doubts(fork: Fork, spec: Spec, wanted: set[str]) -> None:
