@@ -320,3 +320,14 @@ def test_the_example_runs_a_file_twice_without_a_network(tmp_path):
     said = user.orch("show", "latest", "--json").json["outputs"]["overview"]
     assert said.startswith("11 words: ")
     assert (EXAMPLES / "page.yaml").is_file()
+
+
+def test_the_time_of_the_file_is_for_all_that_is_inside(tmp_path):
+    user = User(tmp_path)
+    job = "project: timed\nsteps: {w: {workflow: in.yaml, timeout_s: 0.5}}\n"
+    user.write("job.yaml", job)
+    slow = "steps:\n  a: {run: sleep 30}\n  b: {finally: true, run: echo b}\n"
+    user.write("in.yaml", slow)
+    done = user.orch("run", "job.yaml", code=1)
+    assert "step w/a failed (timeout): the time of w is over (timeout_s: 0.5)" in done.err
+    assert started(user.job()) == ["w/a", "w/b"]

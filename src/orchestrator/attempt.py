@@ -16,6 +16,7 @@ from . import events as ev
 from . import retry
 from .errors import FailureKind, OrchestratorError, StepError
 from .keys import canonical, encode_output, output_hash, sha256, step_key
+from .nest import Limit
 from .steps.base import Attempt, Prepared, Result
 from .work import Work
 
@@ -32,6 +33,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         tries: how many attempts of this leg it makes, itself included: what `retry` counts.
+        limit: of a step around it.
     """
 
     step: str
@@ -39,6 +41,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: Attempt
     key: str
     tries: int
+    limit: Limit | None = None
 
 
 async def carry_out(
@@ -50,13 +53,15 @@ async def carry_out(
     """
     started_s = monotonic()
     limit_s = None if launch.prepared.limits_itself else launch.attempt.timeout_s
+    if launch.limit is not None and (limit_s is None or launch.limit.left_s < limit_s):
+        limit_s = launch.limit.left_s
     scope = None if limit_s is None else anyio.move_on_after(limit_s)
     try:
         if scope is None:
             return await _performed(work, launch, monotonic, started_s)
         with scope:
             return await _performed(work, launch, monotonic, started_s)
-        error = _too_late(launch)
+        error = _too_late(launch, limit_s)
     except anyio.get_cancelled_exc_class():
         if anyio.current_effective_deadline() == -math.inf:
             raise
@@ -69,7 +74,7 @@ async def carry_out(
         if _was_cancelled():
             await anyio.lowlevel.checkpoint_if_cancelled()
         late = scope is not None and scope.cancel_called
-        error = _too_late(launch) if late else _classified(failed)
+        error = _too_late(launch, limit_s) if late else _classified(failed)
     abandoned = scope is not None and scope.cancel_called and launch.prepared.abandons
     return _fault(work, launch, error, monotonic() - started_s, abandoned=abandoned)
 
@@ -84,7 +89,9 @@ async def _performed(
     return ev.StepSucceeded(step=launch.step, data=data)
 
 
-def _too_late(launch: Launch) -> StepError:
+def _too_late(launch: Launch, limit_s: float | None) -> StepError:
+    if launch.limit is not None and limit_s == launch.limit.left_s:
+        return launch.limit.passed
     return StepError(
         f"attempt {launch.attempt.number} took longer than {launch.attempt.timeout_s} s",
         kind=FailureKind.TIMEOUT,
@@ -189,6 +196,9 @@ def _fault(
         error.retry_after_s,
         random.random(),  # noqa: S311 - jitter is no secret
     )
+    limit = launch.limit
+    if delay_s is not None and limit is not None and duration_s + delay_s >= limit.left_s:
+        delay_s = None  # there is no time for another one
     data = ev.StepFault(
         attempt=launch.attempt.number,
         kind=error.kind,

@@ -8,12 +8,13 @@ is run: each of these steps is looked at, and skipped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from . import events as ev
-from .errors import FailureKind
+from .errors import FailureKind, StepError
 from .instances import instance
 from .lanes import chosen, offer
 from .status import DONE, StepStatus
@@ -33,11 +34,30 @@ class Nest(msgspec.Struct, kw_only=True):
         open: steps right inside of it that have not settled.
         held: how many of them are open when the `last` ones come; -1 for none.
         failed: those whose failure counts.
+        entered_s: the monotonic second at which it was entered.
     """
 
     open: int
     held: int
     failed: int = 0
+    entered_s: float = 0.0
+
+
+class Limit(NamedTuple):
+    """How long what is inside a step may yet take: its `timeout_s`, and what is left of that."""
+
+    step: str
+    timeout_s: float
+    left_s: float
+
+    @property
+    def passed(self) -> StepError:
+        """What a step fails with whose time was over."""
+        return StepError(
+            f"the time of {self.step} is over (timeout_s: {self.timeout_s:g})",
+            kind=FailureKind.TIMEOUT,
+            hint=f"raise the timeout_s of step {self.step}",
+        )
 
 
 def hold_back(state: JobState) -> None:
@@ -49,13 +69,13 @@ def hold_back(state: JobState) -> None:
             state.steps[name].unmet += (not graph.needs[name]) + graph.steps[name].last
 
 
-def entered(state: JobState, name: str) -> None:
+def entered(state: JobState, name: str, at_s: float) -> None:
     """Take in that a step was entered: what needs nothing inside becomes ready."""
     graph, members = state.graph, state.graph.members[name]
     chosen(state, name)
     state.step(name).status = StepStatus.EXPANDED
     last = sum(graph.steps[member].last for member in members)
-    nest = state.nests[name] = Nest(open=len(members), held=last or -1)
+    nest = state.nests[name] = Nest(open=len(members), held=last or -1, entered_s=at_s)
     for member in members:
         if not graph.needs[member]:
             _meet(state, member)
@@ -105,6 +125,30 @@ def has_run(state: JobState, name: str) -> bool:
         if ran and not state.graph.steps[member].last:
             return True
     return False
+
+
+def limit(
+    state: JobState, decl: StepDecl, timeout_s: Callable[[str], float | None], now_s: float
+) -> Limit | None:
+    """Return the limit of what is around a step of which least is left, if there is one.
+
+    It is none for a step that comes whatever happens in its file.
+
+    Args:
+        state: of the job.
+        decl: of the step.
+        timeout_s: returns the limit of a step.
+        now_s: the monotonic second.
+    """
+    least: Limit | None = None
+    while decl.inside and decl.id not in state.graph.anyhow:
+        decl = state.graph.steps[decl.inside]
+        whole_s = timeout_s(decl.id)
+        if whole_s is not None:
+            left_s = state.nests[decl.id].entered_s + whole_s - now_s
+            if least is None or left_s < least.left_s:
+                least = Limit(decl.id, whole_s, left_s)
+    return least
 
 
 def shut_out(state: JobState, decl: StepDecl) -> bool:

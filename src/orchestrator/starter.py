@@ -7,6 +7,7 @@ durable.
 from __future__ import annotations
 
 from . import events as ev
+from . import nest
 from .attempt import Launch, failed_before, gathered, left
 from .decisions import Shown
 from .errors import OrchestratorError
@@ -14,7 +15,6 @@ from .instances import base_of, instance
 from .journal import Journal
 from .keys import encode_output, part_hashes, sha256, step_key
 from .moves import rejection
-from .nest import broken, has_run, shut_out
 from .plan import not_run, reusable
 from .recovery import doubted_as, in_doubt, recover
 from .state import DONE, JobState, StepState, StepStatus
@@ -86,6 +86,10 @@ class Starter:
             self._recognize(name, key)
         if step.cut and not self._recovers(name, step, prepared):
             return None
+        limit = self._limit(decl) if decl.inside else None
+        if limit is not None and limit.left_s <= 0:
+            self._journal.stage(failed_before(name, step.attempt + 1, limit.passed))
+            return None
         number = step.attempt + 1
         # An attempt that was cut off may have reached the other side: the next one carries the
         # same idempotency key. One that failed gets a new one.
@@ -107,14 +111,21 @@ class Starter:
             )
         )
         attempt = self._work.attempt(name, number, idempotency_key, self._emit_for)
-        return Launch(step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries)
+        return Launch(
+            step=name, prepared=prepared, attempt=attempt, key=key, tries=step.tries, limit=limit
+        )
+
+    def _limit(self, decl: ev.StepDecl) -> nest.Limit | None:
+        """Return how long what is around a step may yet take."""
+        now_s = self._journal.monotonic()
+        return nest.limit(self._journal.state, decl, self._work.timeout_s, now_s)
 
     def _wanted(self, name: str, step: StepState, decl: ev.StepDecl) -> bool:
         """Return whether a step is to run, or stage why it is not."""
         state = self._journal.state
         if step.status is StepStatus.EXPANDED:  # a group that was wanted, to be gathered
             return True
-        if (step.lacking and name not in state.graph.anyhow) or shut_out(state, decl):
+        if (step.lacking and name not in state.graph.anyhow) or nest.shut_out(state, decl):
             self._journal.stage(not_run(state, name))
             return False
         try:
@@ -191,7 +202,7 @@ class Starter:
                 steps = len(state.graph.members[name])
                 journal.stage(ev.StepExpanded(step=name, data=ev.Expanded(steps=steps)))
                 return
-            if fault := broken(state, name):
+            if fault := nest.broken(state, name):
                 journal.stage(ev.StepFailed(step=name, data=fault))
                 return
             end = left(self._work, name, self._parts.leave(name, state))
@@ -210,7 +221,7 @@ class Starter:
         state = self._journal.state
         if decl.id in state.graph.held:
             return state.begun
-        return decl.last and has_run(state, decl.inside)
+        return decl.last and nest.has_run(state, decl.inside)
 
     def _reuse(self, name: str, key: str) -> bool:
         """Stage the skip of a step whose earlier success still holds."""

@@ -207,7 +207,7 @@ def _less_often(state: JobState, record: Record[Any], at_s: float) -> None:
             leg.end(state, _ENDS[type(end)], end.data, record.ts)
         case ev.StepExpanded(step=name, data=data):
             if name in state.graph.members:
-                entered(state, name)
+                entered(state, name, at_s)
             else:
                 expanded(state, name, data)
         case ev.StepInterrupted(step=name, data=data):

@@ -19,7 +19,7 @@ from given import (
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
-from rig import Rig, Script, fails
+from rig import Rig, Script, fails, takes
 
 from orchestrator import events as ev
 from orchestrator.answers import Refused, Request, answer
@@ -29,6 +29,7 @@ from orchestrator.graph import Graph, GraphError
 from orchestrator.nest import borne_around, broken, has_run
 from orchestrator.plan import Policy, decide
 from orchestrator.plan import not_run as not_run_event
+from orchestrator.retry import RetryPolicy
 from orchestrator.state import SETTLED, JobStatus, StepStatus
 from orchestrator.steps.base import Result
 
@@ -308,6 +309,51 @@ def test_what_comes_last_inside_waits_for_nobody_in_a_job_that_has_failed():
     then(state, asks, failed("bad"), succeeded("file/a"))
     assert drop(state, FOUR) == {"file/b": "the job stopped when bad failed"}
     assert starts(state) == ("file/z",)
+
+
+TIMED = {
+    **STEPS,
+    "file/z": (inside("file", **LAST),),
+    "file/deep": (inside("file"),),
+    "file/deep/x": (inside("file/deep"),),
+}
+
+
+def test_the_time_of_a_step_is_that_of_all_that_is_inside():
+    acts = {"file/a": takes(3), "file/b": takes(3), "file/deep/x": takes(4)}
+    rig = run(Files(acts, timeouts={"file": 5.0, "file/b": 30.0}), TIMED, keep_going=True)
+    fault = rig.state.steps["file/b"].fault
+    assert (fault.kind, fault.message) == ("timeout", "the time of file is over (timeout_s: 5)")
+    assert rig.state.steps["file"].fault.message == "1 of its 4 steps failed: file/b"
+    assert list(rig.script.calls)[-1] == "file/z"  # it comes whatever happened
+    assert rig.took_s == 5.0
+
+
+def test_the_nearest_end_counts_and_a_steps_own_limit_if_it_is_nearer():
+    timeouts = {"file": 5.0, "file/deep": 2.0, "file/a": 1.0}
+    acts = {"file/a": takes(9), "file/deep/x": takes(9)}
+    rig = run(Files(acts, timeouts=timeouts), TIMED, keep_going=True)
+    said = {name: rig.state.steps[name].fault.message for name in ("file/a", "file/deep/x")}
+    assert said["file/deep/x"] == "the time of file/deep is over (timeout_s: 2)"
+    assert said["file/a"] == "attempt 1 took longer than 1.0 s"
+    assert rig.took_s == 2.0
+
+
+def test_no_attempt_is_begun_or_waited_for_when_the_time_around_it_is_over():
+    again = RetryPolicy(max_attempts=3, initial_s=4, jitter=0)
+    script = Files(
+        {"file/a": fails("network"), "first": takes(1)},
+        timeouts={"file": 6.0},
+        retries={"file/a": again},
+    )
+    rig = run(script)
+    assert rig.script.calls["file/a"] == 2  # at 0 s and at 4 s; a third one would come at 12 s
+    assert rig.took_s == 5.0
+    slow = Files({"file/a": takes(3), "other": takes(9)}, timeouts={"file": 2.0})
+    steps = {"other": (), "file": (), "file/a": (inside("file"),), "file/b": (inside("file"),)}
+    rig = run(slow, steps, concurrency=2, keep_going=True)
+    assert rig.script.calls == {"other": 1, "file/a": 1}
+    assert rig.state.steps["file/b"].fault.message == "the time of file is over (timeout_s: 2)"
 
 
 @st.composite

@@ -173,7 +173,7 @@ def test_what_is_for_a_job_as_a_whole_a_nested_file_may_not_say(key):
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        ("timeout_s: 1", "ORC118"),
+        ("effects: once", "ORC118"),
         ("retry: {max_attempts: 2}", "ORC118"),
         ("for_each: [1]", "ORC118"),
         ("cache: true", "ORC118"),
@@ -261,7 +261,7 @@ steps:
   s:
     workflow: in.yaml
     with: {nn: 1, n: "x {{ steps.a.output }}"}
-    timeout_s: 5
+    env: {A: b}
   t: {workflow: gone.yaml}
   u: {workflow: in.yaml, needs: [b]}
 """

@@ -20,9 +20,8 @@ NOT_FOR = {
         ("with", "env", "cwd", "files", "save_as", "timeout_s", "retry"), "nothing is run there"
     ),
     "workflow": {
-        **dict.fromkeys(
-            ("env", "cwd", "files", "save_as", "timeout_s", "retry", "cache", "secrets"), _ITS_STEPS
-        ),
+        **dict.fromkeys(("env", "cwd", "files", "save_as", "retry"), _ITS_STEPS),
+        **dict.fromkeys(("cache", "secrets"), _ITS_STEPS),
         **dict.fromkeys(("effects", "on_interrupted", "max_recoveries"), _ITS_STEPS),
         **dict.fromkeys(
             ("for_each", "matrix", "key", "max_parallel", "max_failures", "max_items"), _ONCE
