@@ -352,6 +352,45 @@ def test_a_step_that_kills_its_process_each_time_is_given_up(user):
     assert ended(user.start("resume", "latest", "--on-interrupted", "rerun")).code == -9
 
 
+def test_a_step_that_has_lost_its_result_and_must_not_happen_twice_stops_and_asks(user):
+    user.write(
+        "job.yaml",
+        """
+        project: receipt
+        steps:
+          pay: {run: 'echo paid >> ledger; echo 1 > $ORCH_OUTPUTS/receipt', effects: once}
+          thank: {needs: pay, run: echo thanks}
+        """,
+    )
+    user.orch("run", "job.yaml")
+    (user.job() / "outputs" / "receipt").unlink()
+    for _ in range(2):  # it goes on asking
+        done = user.orch("run", "job.yaml", "--resume", code=1)
+        assert "attempt 1 has lost its result and has done its work, which must not" in done.err
+    assert ran(user.job()) == ["pay", "thank"]
+    user.orch("resume", "latest", "--on-interrupted", "rerun")
+    assert (user.home / "ledger").read_text() == "paid\npaid\n"
+    assert ran(user.job()) == ["pay", "thank", "pay"]
+
+
+def test_files_are_made_again_where_another_output_dir_wants_them(user):
+    spec = """
+        project: moved
+        output_dir: first
+        steps:
+          a: {run: 'echo 1 > $ORCH_OUTPUTS/a.txt'}
+          b: {needs: a, run: echo no file}
+    """
+    user.write("job.yaml", spec)
+    user.orch("run", "job.yaml")
+    user.write("job.yaml", spec.replace("first", "second"))
+    plan = user.orch("plan", "job.yaml", "--resume").out
+    assert "outputs/first/a.txt is not below the job's output_dir, second" in plan
+    user.orch("run", "job.yaml", "--resume")
+    assert outputs(user.job())["second/a.txt"] == "1\n"
+    assert ran(user.job())[2:][:1] == ["a"]
+
+
 def test_a_result_whose_file_was_changed_is_invalid_and_made_again(user):
     user.write(
         "job.yaml",

@@ -59,6 +59,7 @@ def anew(earlier: StepState | None) -> StepState:
         attempt=earlier.attempt,
         interrupted=earlier.interrupted,
         cut=earlier.cut,
+        gone=earlier.gone,
         crashes=earlier.crashes,
         work_s=earlier.work_s,
         kind=earlier.kind,

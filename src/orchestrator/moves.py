@@ -123,7 +123,7 @@ def interrupted(state: JobState, name: str, data: ev.Note) -> None:
     if step is None:
         return
     step.interrupted += 1
-    step.cut = step.attempt
+    step.cut, step.gone = step.attempt, False
     step.crashes += crashed
     if step.status is StepStatus.RUNNING:
         step.status = StepStatus.INTERRUPTED
@@ -136,7 +136,7 @@ def _inherit(state: JobState, name: str, former: str) -> None:
         return
     step = state.step(name)
     step.attempt = max(step.attempt, earlier.attempt)
-    step.cut = step.attempt
+    step.cut, step.gone = step.attempt, earlier.gone
     step.interrupted += earlier.interrupted
     step.crashes = earlier.crashes
     step.work_s += earlier.work_s
@@ -144,6 +144,14 @@ def _inherit(state: JobState, name: str, former: str) -> None:
     for names in state.doubts.values():
         if former in names:
             names[name] = None
+
+
+def invalidated(state: JobState, name: str) -> None:
+    """Take in that an earlier result can't be used any more: what made it has been done."""
+    state.past.pop(name, None)
+    step = state.steps.get(name)
+    if step is not None and step.attempt:
+        step.cut, step.gone = step.attempt, True
 
 
 def skipped(state: JobState, name: str, data: ev.Skip) -> None:

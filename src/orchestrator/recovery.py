@@ -46,7 +46,7 @@ ANY = Recovery()
 
 
 def in_doubt(step: StepState) -> bool:
-    """Tell whether a step's last attempt was cut off."""
+    """Tell whether a step's last attempt was cut off, or its result is gone."""
     return step.cut > 0 and step.cut == step.attempt
 
 
@@ -76,17 +76,16 @@ def recover(
     """
     then = (said or rule.on_interrupted) if rule.once else "rerun"
     answers = f"orch resume {job_id} --on-interrupted"
+    what = "has lost its result" if step.gone else "was cut off"
     if then == "skip":
-        reason = f"attempt {step.cut} was cut off, and is not made again (on_interrupted: skip)"
+        reason = f"attempt {step.cut} {what}, and is not made again (on_interrupted: skip)"
         return ev.StepSkipped(step=name, data=ev.Skip(reason=reason))
     if then == "fail":
-        text = f"attempt {step.cut} was cut off, and is not made again (on_interrupted: fail)"
+        text = f"attempt {step.cut} {what}, and is not made again (on_interrupted: fail)"
         return _failed(name, step, text, f"{answers} rerun")
     if then == "ask":
-        text = (
-            f"attempt {step.cut} was cut off and may have done its work, which must not happen"
-            " twice (effects: once)"
-        )
+        done = f"{what} and {'has' if step.gone else 'may have'} done its work"
+        text = f"attempt {step.cut} {done}, which must not happen twice (effects: once)"
         shown = f"orch show {job_id} {shlex.quote(name)}"
         look = f"find out, then say what to do: {answers} rerun, skip or fail"
         return _failed(name, step, text, f"{look}; {shown} --json has its key")

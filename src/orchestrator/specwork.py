@@ -281,7 +281,10 @@ class SpecWork:
         """Return why a recorded result can't be used any more, or nothing."""
         if gone := self._outputs.holds(success):
             return gone
+        prefix = self._spec.output_dir
         for file in success.files:
+            if prefix and not success.by and not file.path.startswith(f"{prefix}/"):
+                return f"outputs/{file.path} is not below the job's output_dir, {prefix}"
             try:
                 found = self._store.digest(file.path)
             except Exception:  # noqa: BLE001 - whatever is in the way, the file can't be used

@@ -212,8 +212,8 @@ def _less_often(state: JobState, record: Record[Any], at_s: float) -> None:
                 expanded(state, name, data)
         case ev.StepInterrupted(step=name, data=data):
             moves.interrupted(state, name, data)
-        case ev.StepInvalidated(step=name, data=data):
-            state.past.pop(name, None)
+        case ev.StepInvalidated(step=name):
+            moves.invalidated(state, name)
         case ev.StepAdopted(step=name, data=data):
             leg.adopted(state, name, data, record.seq)
         case ev.StepWaiting() | ev.StepApproved() | ev.StepRejected() | ev.StepSet():

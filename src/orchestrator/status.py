@@ -73,7 +73,8 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
         lacking: needs that have settled without a result, so that it can't run as it stands.
         interrupted: attempts that were cut off, over all legs.
         asked: what somebody is asked to approve, or has been.
-        cut: the number of the last attempt that was cut off.
+        cut: the number of the last attempt that was cut off, or whose result is gone.
+        gone: whether the latter.
         crashes: attempts in a row that ended with their process.
         because: of a step that was skipped: the step that it all began with.
     """
@@ -85,6 +86,7 @@ class StepState(msgspec.Struct, kw_only=True, gc=False):
     lacking: int = 0
     interrupted: int = 0
     cut: int = 0
+    gone: bool = False
     crashes: int = 0
     success: Success | None = None
     fault: ev.StepFault | None = None
