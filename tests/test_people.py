@@ -123,6 +123,19 @@ def test_an_approval_lapses_when_what_was_shown_has_changed(tmp_path):
     assert not events(user.job(), step="publish")
 
 
+def test_a_fork_takes_over_an_approval_for_what_was_shown_and_no_other(tmp_path):
+    user = gate(tmp_path)
+    user.orch("run", "job.yaml", code=75)
+    user.orch("approve", "latest")
+    user.orch("resume", "latest")
+    user.orch("fork", "latest")
+    assert not events(user.jobs()[-1], "step.waiting")
+    user.write("draft.txt", "two")
+    done = user.orch("fork", "latest", "--spec", "job.yaml", code=75)
+    assert "Publish this? two" in done.err
+    assert events(user.jobs()[-1], "step.invalidated", "review")
+
+
 def test_what_waits_for_nobody_can_not_be_approved(tmp_path):
     user = gate(tmp_path)
     user.orch("run", "job.yaml", code=75)
