@@ -32,12 +32,17 @@ class World:
         self.user = str(base / "user")
         self.warned = []
         self.now_ns = NOW_NS
+        self.opened = []
+
+    def close(self):
+        for cache in self.opened:
+            cache.close()
 
     def job(self, name, mode=USE, *, project="p", refresh=(), user=True):
         folder = RunFolder(self.runs, name)
         os.makedirs(folder.cache, mode=0o700, exist_ok=True)
         shared = UserCache(self.user, self.warned.append) if user else None
-        return Cache(
+        cache = Cache(
             folder,
             mode,
             self.warned.append,
@@ -46,6 +51,8 @@ class World:
             user=shared,
             clock=lambda: self.now_ns,
         )
+        self.opened.append(cache)
+        return cache
 
     def file(self, job, key):
         return os.path.join(self.runs, job, ".cache", f"{key}.json")
@@ -53,7 +60,9 @@ class World:
 
 @pytest.fixture
 def world(tmp_path):
-    return World(tmp_path)
+    world = World(tmp_path)
+    yield world
+    world.close()
 
 
 def entry_of(asked, text="hi", *, job="a", project="p", step="s", at_ns=NOW_NS):
