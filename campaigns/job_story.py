@@ -68,8 +68,18 @@ KINDS = ("run", "run", "llm", "llm", "python", "list", "each", "matrix", "file")
 FLOW = ("approve", "skipped", "borne", "retried", "once", "cached", "looks")
 LAST = "f"
 """How the names of steps begin that come last; they come again whenever anything else did."""
+LOOKS = "k"
+"""The same of steps that look at what became of others: another status is another key."""
 ONCE = "o"
 """The same of steps whose effects must not happen twice without an answer."""
+
+
+PREFIX = {"finally": LAST, "looks": LOOKS, "once": ONCE}
+
+
+def may_come_again(name: str) -> bool:
+    """Return whether a step that has succeeded may be run again: things may have changed."""
+    return comes_last(name) or name.startswith(LOOKS)
 
 
 def comes_last(name: str) -> bool:
@@ -92,7 +102,7 @@ def spec(seed: int, steps: int = STEPS) -> dict[str, Any]:
             kind = "list"
         if kind == "looks" and not bearers:
             kind = "borne"
-        name = f"{LAST if kind == 'finally' else ONCE if kind == 'once' else 's'}{number}"
+        name = f"{PREFIX.get(kind, 's')}{number}"
         if kind == "finally":  # it comes after a failure, too, when others have no output
             made[name] = _step(kind, name, "end", "")
             continue
@@ -268,7 +278,8 @@ class _Judge:
     def _started(self, name: str, key: str, at: str) -> None:
         inside = name.partition("/")[0] if "/" in name else ""
         # What comes last sees how the job ended: that is a part of its key.
-        again = comes_last(name) and (inside in self._begun or self._done.get(name) != key)
+        again = comes_last(name) and inside in self._begun
+        again = again or (may_come_again(name) and self._done.get(name) != key)
         self._begun |= {inside, ""} if not comes_last(name) else {""} if inside else set()
         if name in self._done and not again:
             self.wrong.append(f"{name} was run again after its success {at}")
@@ -289,6 +300,6 @@ def _effects(tally: str, starts: Counter[str], again: Counter[str]) -> list[str]
     for name, count in happened.items():
         if count > starts[name]:
             wrong.append(f"{name} had {count} effects in {starts[name]} attempts")
-        if count > 1 + again[name] and not comes_last(name):
+        if count > 1 + again[name] and not may_come_again(name):
             wrong.append(f"{name} had {count} effects, and was cut off {again[name]} times")
     return wrong

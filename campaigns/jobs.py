@@ -30,7 +30,7 @@ from orchestrator.testing import ModelServer, serve
 from orchestrator.wiring import JobResult
 
 from .children import fork
-from .job_story import HELPER, INNER, comes_last, faults, inner, result, spec
+from .job_story import HELPER, INNER, faults, inner, may_come_again, result, spec
 
 KILLS_PER_JOB = 25
 BY_PROGRESS = 0.7
@@ -276,7 +276,7 @@ def _succeeded(log: str) -> set[str]:
         for line in file:
             if line.endswith(b"\n"):
                 event = json.loads(line)
-                if event["type"] == "step.succeeded" and not comes_last(event["step"]):
+                if event["type"] == "step.succeeded" and not may_come_again(event["step"]):
                     item = f"[{event['item']}]" if "item" in event else ""
                     names.add(event["step"] + item)
     return names

@@ -74,6 +74,10 @@ def test_the_judge_has_nothing_against_a_good_log(tmp_path):
     assert judged(tmp_path, *LAST_AGAIN[:2], LEG, *GOOD[:2], *LAST_AGAIN, effects="aff") == []
     told = (*ONCE_CUT, step("failed", "o", kind="interrupted"))
     assert judged(tmp_path, *told, *ONCE_CUT[:1], step("succeeded", "o"), END, effects="oo") == []
+    looked = (step("started", "k", key="1"), step("succeeded", "k", key="1"))
+    more = (step("started", "k", key="2"), step("succeeded", "k", key="2"), END)
+    assert judged(tmp_path, *looked, LEG, *more, effects="kk") == []
+    assert judged(tmp_path, *looked, LEG, *looked, END, effects="kk") != []
     asked = (step("waiting"), step("approved"), END)
     assert judged(tmp_path, *asked, effects=()) == []
 
