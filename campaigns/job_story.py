@@ -236,6 +236,8 @@ class _Judge:
         self._done: dict[str, str] = {}
         self._answered: set[str] = set()
         self._asked_about: set[str] = set()
+        self._question = False  # whether one was put in this leg
+        self._told = False  # and in the one before
         # The job ("") and the job files in it of which the leg has run anything else than what
         # comes last.
         self._begun: set[str] = set()
@@ -248,6 +250,7 @@ class _Judge:
         match kind:
             case "job.started" | "job.resumed":
                 self._begun.clear()
+                self._told, self._question = self._question, False
             case "step.started":
                 self._started(name, data.get("key", ""), at)
             case "step.succeeded" | "step.approved":
@@ -256,6 +259,7 @@ class _Judge:
             case "step.failed" | "step.retrying":
                 if data.get("kind") == "interrupted":
                     self._asked_about.add(name)
+                    self._question = True
                 else:
                     self.failed[name] += 1
                 self.open.discard(name)
@@ -285,7 +289,9 @@ class _Judge:
             self.wrong.append(f"{name} was run again after its success {at}")
         if name in self.open:
             self.wrong.append(f"{name} was started with an attempt open {at}")
-        if name.startswith(ONCE) and self.cut_off[name] and name not in self._asked_about:
+        # An answer is for all steps that were cut off, also for one that was not reached.
+        asked = self._told or name in self._asked_about
+        if name.startswith(ONCE) and self.cut_off[name] and not asked:
             self.wrong.append(f"{name} was run again without a question {at}")
         self._asked_about.discard(name)
         self.starts[name] += 1

@@ -78,6 +78,8 @@ def test_the_judge_has_nothing_against_a_good_log(tmp_path):
     more = (step("started", "k", key="2"), step("succeeded", "k", key="2"), END)
     assert judged(tmp_path, *looked, LEG, *more, effects="kk") == []
     assert judged(tmp_path, *looked, LEG, *looked, END, effects="kk") != []
+    other = (*ONCE_CUT, step("failed", "o2", kind="interrupted"), LEG)
+    assert judged(tmp_path, *other, *ONCE_CUT[:1], step("succeeded", "o"), END, effects="oo") == []
     asked = (step("waiting"), step("approved"), END)
     assert judged(tmp_path, *asked, effects=()) == []
 
