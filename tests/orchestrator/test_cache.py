@@ -149,6 +149,7 @@ def test_the_scope_user_reaches_other_runs_folders(world, tmp_path):
     elsewhere.user = world.user
     assert elsewhere.job("x").look(key, "s").entry is None
     assert text_of(elsewhere.job("x").look(key, "s", policy)) == "hi"
+    elsewhere.close()
     assert os.stat(world.user).st_mode & 0o777 == 0o700
 
 
