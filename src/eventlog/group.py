@@ -18,6 +18,9 @@ from .event import Event
 MAX_EVENTS = 256
 """In one batch; a single append may bring more."""
 
+LOOK_S = 0.5
+"""How long a thread waits before it looks whether a signal has come."""
+
 Events = tuple[Event | Mapping[str, Any], ...]
 Append = tuple[Events, int | None]
 """The events of one append, and their time in nanoseconds, None for the clock's."""
@@ -111,8 +114,8 @@ class Group:
             return me.result()
         try:
             woken = self._join(me)
-            if woken is not None:
-                woken.wait()
+            while woken is not None and not woken.wait(LOOK_S):
+                pass  # a signal that comes as the wait begins is seen when it ends, and not before
             if self._first is me:
                 self._lead()
         except BaseException as error:

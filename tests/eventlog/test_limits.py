@@ -141,7 +141,7 @@ def test_a_query_passes_over_what_is_no_line_and_says_so(path, tmp_path):
     assert told["kb"] - usual["kb"] < LIMIT_MB << 10  # (most of it is the database's)
 
 
-@pytest.mark.parametrize("depth", [1_000, 1_000_000])
+@pytest.mark.parametrize("depth", [100_000, 1_000_000])
 def test_deep_json_is_one_line_that_can_not_be_read(path, depth):
     deep = b'{"type":"noted","data":{"a":' + b"[" * depth + b"]" * depth + b"}}\n"
     put(path, b'{"type":"noted","data":{}}\n' + deep + b'{"type":"noted","data":{}}\n')
