@@ -27,6 +27,9 @@ GROUP_MAX = 8
 MESSAGE_MAX = 4000
 HINT_MAX = 1000
 
+_OUTCOMES = (Exception, SystemExit, GeneratorExit, BaseExceptionGroup)
+"""What a step may raise as its own; a Ctrl-C is not among it."""
+
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An attempt that was recorded as started.
@@ -70,7 +73,7 @@ async def carry_out(
             kind=FailureKind.CANCELLED,
             hint="let no CancelledError out of the step",
         )
-    except (Exception, SystemExit, BaseExceptionGroup) as failed:  # noqa: BLE001 - an outcome
+    except _OUTCOMES as failed:
         if _was_cancelled():
             await anyio.lowlevel.checkpoint_if_cancelled()
         late = scope is not None and scope.cancel_called

@@ -164,6 +164,7 @@ def test_a_retry_that_can_not_be_prepared_is_a_failure_and_no_endless_loop():
         (ValueError("boom"), "ValueError: boom"),
         (ValueError(), "ValueError"),
         (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit("x"), "GeneratorExit: x"),
         (ValueError("lone \udc80 surrogate"), "ValueError: lone \\udc80 surrogate"),
         (ExceptionGroup("two", [ValueError("x")]), "ExceptionGroup: two"),
         (BaseExceptionGroup("two", [SystemExit(1)]), "BaseExceptionGroup: two"),
