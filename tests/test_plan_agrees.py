@@ -32,6 +32,7 @@ def specs(draw):
                 "item_if": draw(st.sampled_from(ITEM_IFS)),
                 "by_output": draw(st.booleans()),
                 "max_failures": draw(st.integers(0, 2)),
+                "max_parallel": draw(st.integers(0, 2)),
                 "borne": draw(st.integers(0, 3)) == 0,
                 "cache": draw(st.booleans()),
                 "text": "say",
@@ -61,7 +62,7 @@ def edited(steps, what, which):
     return steps
 
 
-def built(steps, listed, go, *, backwards):
+def built(steps, listed, go, *, backwards, limits):
     """Return the spec of these choices."""
     made = {}
     for choice in steps:
@@ -77,6 +78,8 @@ def built(steps, listed, go, *, backwards):
         if choice["fan"]:
             step["for_each"] = "{{ inputs.list }}"
             step["max_failures"] = choice["max_failures"]
+            if choice["max_parallel"]:
+                step["max_parallel"] = choice["max_parallel"]
             step["llm"]["prompt"] += " {{ item }}"
             condition = condition or choice["item_if"]
         if need:
@@ -90,7 +93,7 @@ def built(steps, listed, go, *, backwards):
     if backwards:
         made = dict(reversed(made.items()))
     inputs = {"list": {"default": listed}, "go": {"default": go}}
-    return {"project": "agree", "inputs": inputs, "steps": made}
+    return {"project": "agree", "inputs": inputs, "steps": made, **limits}
 
 
 def happened(path, first_seq):
@@ -127,6 +130,7 @@ def disagreement(row, types, *, group):
 
 
 INNER = "inner.json"
+LIMITS = [{}, {"concurrency": 1}, {"concurrency": 2}, {"limits": {"llm": 1}}]
 FILE = {
     "inputs": {"text": {"type": "string", "required": True}, "name": {"required": True}},
     "steps": {
@@ -141,13 +145,18 @@ FILE = {
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, phases=[Phase.generate])
-@given(specs(), st.lists(edits(), min_size=1, max_size=3), st.booleans())
-def test_a_leg_does_what_its_plan_says(steps, changes, keep_going):
+@given(
+    specs(),
+    st.lists(edits(), min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(0, 3).map(lambda index: LIMITS[index]),
+)
+def test_a_leg_does_what_its_plan_says(steps, changes, keep_going, limits):
     with tempfile.TemporaryDirectory() as runs_dir:
         seq, what = 0, ("nothing", 0, LISTS[0], True)
         for change in (what, *changes):
             steps = edited(steps, *change[:2])
-            spec = built(steps, *change[2:], backwards=change[0] == "order")
+            spec = built(steps, *change[2:], backwards=change[0] == "order", limits=limits)
             path = Path(runs_dir, "job.json")
             path.write_text(json.dumps(spec))
             Path(runs_dir, INNER).write_text(json.dumps(FILE))

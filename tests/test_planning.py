@@ -357,3 +357,54 @@ def test_a_whole_step_that_may_be_reused_is_told_as_cached(tmp_path):
     files = user.files()
     assert planned(user) == {"a": "cached", "b": "run"}
     assert user.files() == files
+
+
+BAD = "  bad: {for_each: [1], if: item.k, run: echo bad}\n"
+
+
+def stopped(tmp_path, head, steps):
+    """Return what the plan of a job says that stops at `bad`, and how its steps ended."""
+    user = User(tmp_path)
+    user.write("job.yaml", f"project: p\n{head}steps:\n{steps}")
+    rows = user.orch("plan", "job.yaml", "--json").json["steps"]
+    user.orch("run", "job.yaml", code=1)
+    log = [e for e in events(user.jobs()[-1]) if e.get("step")]
+    ends = {
+        e["step"] if e.get("item") is None else f"{e['step']}[{e['item']}]": e["type"] for e in log
+    }
+    return {row["step"]: row for row in rows}, ends
+
+
+def test_whether_a_stopped_job_gathers_a_group_depends_on_what_comes_first(tmp_path):
+    steps = "  each: {for_each: [1, 2], run: echo each}\n" + BAD
+    rows, ends = stopped(tmp_path, "", steps)
+    assert rows["each[1]"]["action"] == rows["each[2]"]["action"] == "run"
+    assert ends["each[1]"] == ends["each[2]"] == "step.succeeded"
+    assert rows["bad[1]"]["action"] == "fails"
+    assert rows["each"]["action"] == "depends"
+    assert rows["each"]["why"] == "some of its items run, and the job stopped when bad[1] failed"
+    assert ends["each"] == "step.skipped"
+
+
+def test_with_limits_it_depends_on_its_turn_whether_a_step_begins_before_the_job_stops(tmp_path):
+    bad = BAD.replace("run: echo bad", "llm: {prompt: bad}")
+    steps = "  a: {run: echo a}\n  b: {run: echo b}\n" + bad + "  c: {llm: {prompt: c}}\n"
+    rows, ends = stopped(tmp_path, "model: echo\nlimits: {run: 1}\n", steps)
+    assert ends["b"] == "step.skipped", "a stands before it"
+    assert ends["c"] == "step.succeeded", "it stands beside them"
+    assert {row["action"] for row in rows.values()} == {"depends"}
+    turn = "its turn comes before bad[1] fails, which stops the job"
+    assert rows["b"]["why"] == f"it has not run yet; only if {turn}"
+    assert rows["bad[1]"]["why"].endswith("; only if nothing else stops the job before")
+
+
+def test_what_a_leg_begins_first_is_sure_though_a_group_holds_items_back(tmp_path):
+    steps = (
+        "  a: {run: echo a}\n  each: {for_each: [1, 2], max_parallel: 1, run: echo each}\n"
+        "  off: {if: 'false', run: echo off}\n" + BAD + "  c: {run: echo c}\n"
+    )
+    rows, ends = stopped(tmp_path, "concurrency: 2\n", steps)
+    assert rows["a"]["action"] == "run"
+    assert ends["a"] == "step.succeeded"
+    assert rows["each[2]"]["action"] == "depends"
+    assert rows["off"]["action"] == "skipped"

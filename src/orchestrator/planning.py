@@ -80,7 +80,7 @@ async def foresee(
         rehearsal = Rehearsal(work, work, work.cached)
         started = ev.Started(project=spec.project, steps=spec.decls)
         policy = policy_of(spec, before, options)
-        await rehearsal.run(again, started, policy)
+        await rehearsal.run(again, started, policy, limits=bool(spec.limits.kinds))
         old = _Frozen(
             place, before, lambda s: _work(s, place, providers, cache, options, lambda: before)
         )

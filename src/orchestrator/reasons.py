@@ -66,6 +66,7 @@ class Reasons:
         self.equal = "its key has changed"  # where nothing else tells
         self._masker = masker
         self._stopped = why_stopped(after, policy)
+        self._stopper = _in_turn(after, rehearsal) if self._stopped else ""
         self._before = before
         self._after = after
         self._rehearsal = rehearsal
@@ -92,7 +93,29 @@ class Reasons:
     def rows(self) -> Iterator[Foreseen]:
         """Yield a row for each step, in the order of the spec."""
         for name in self._after.names():
-            yield self._row(name)
+            row = self._row(name)
+            yield self._doubted(row) if self._stopper and self._in_doubt(row) else row
+
+    def _in_doubt(self, row: Foreseen) -> bool:
+        """Return whether a step may begin before the job stops, or may not, as it happens."""
+        graph, sure = self._after.graph, self._rehearsal.sure
+        if row.action == "depends" or row.step in sure:
+            return False
+        base = base_of(row.step)
+        if base in graph.regardless:
+            return graph.steps[base].last or not sure.issuperset(row.needs)
+        skip = self._skips.get(row.step)
+        dropped = skip is not None and skip.reason == self._stopped
+        return row.action != "skipped" or dropped
+
+    def _doubted(self, row: Foreseen) -> Foreseen:
+        first = f"its turn comes before {self._stopper} fails, which stops the job"
+        if row.step == self._stopper:
+            first = "nothing else stops the job before"
+        why = f"{row.why}; only if {first}"
+        if row.action == "skipped":
+            why = f"skipped unless {first}"
+        return msgspec.structs.replace(row, action="depends", why=why)
 
     def _row(self, name: str) -> Foreseen:
         state = self._after.steps[name]
@@ -109,7 +132,11 @@ class Reasons:
             case StepStatus.SUCCEEDED if name not in self._rehearsal.cached:
                 return put(row, action="skipped", why=f"all its {_parts(decl)} have their results")
             case StepStatus.EXPANDED:
-                return put(row, action="run", why=f"some of its {_parts(decl)} run")
+                why = f"some of its {_parts(decl)} run"
+                if self._stopped and decl.id not in self._after.graph.regardless:
+                    # Whether their results are gathered is a matter of which comes first.
+                    return put(row, action="depends", why=f"{why}, and {self._stopped}")
+                return put(row, action="run", why=why)
             case StepStatus.SUCCEEDED | StepStatus.INTERRUPTED | StepStatus.ASKING:
                 why, changes = self._changed(name)
                 action = "asks" if state.status is StepStatus.ASKING else "run"
@@ -211,6 +238,14 @@ class Reasons:
                 after=None if value is None else delta.after,
                 diff=delta.diff,
             )
+
+
+def _in_turn(after: JobState, rehearsal: Rehearsal) -> str:
+    """Return the step whose failure stops the job, if what has begun by then is in doubt."""
+    first = after.failures[0].step if after.failures else ""
+    # What runs regardless comes before what is ready; limits say when.
+    by_turns = rehearsal.by_turns or base_of(first) in after.graph.regardless
+    return first if by_turns and first not in rehearsal.sure else ""
 
 
 def _parts(decl: ev.StepDecl) -> str:

@@ -1,8 +1,12 @@
 """A leg in which nothing is performed: what would run, and what would be skipped.
 
 The runner itself decides, over a state that was folded for this alone and with a log that goes
-nowhere; so a plan can't disagree with what a leg does. A step that would have to run is
-started and never ends: what depends on it is not reached.
+nowhere. A step that would have to run is started and never ends: what depends on it is not
+reached.
+
+All that may begin begins at once here, so that the plan tells of all of it; a leg has limits, and
+does things in another order. That matters only where a failure stops the job: what had begun by
+then runs, the rest is dropped. A rehearsal therefore tells what is `sure` whatever the limits.
 """
 
 from __future__ import annotations
@@ -47,6 +51,9 @@ class Rehearsal:
         keys: of the steps that would be started, by name.
         cached: where results come from that need no attempt, by step.
         told: the events of the leg, in order.
+        sure: the steps that a leg begins, skips or fails in the same order.
+        by_turns: whether what a leg begins first may follow from its limits, or from how long
+            something takes.
     """
 
     def __init__(self, work: Work, parts: SpecParts, cached: Cached) -> None:
@@ -56,12 +63,26 @@ class Rehearsal:
         self.prepared: dict[str, Prepared] = {}
         self.cached: dict[str, str] = {}
         self.told: list[Event] = []
+        self.sure: set[str] = set()
+        self.by_turns = False
+        self._narrow: set[str] = set()
+        self._room = 0
         self._moves = 0
         self._over = False
 
-    async def run(self, state: JobState, started: ev.Started, policy: Policy) -> None:
-        """Rehearse a leg to where nothing more can be known; `state` is used up."""
+    async def run(
+        self, state: JobState, started: ev.Started, policy: Policy, *, limits: bool = False
+    ) -> None:
+        """Rehearse a leg to where nothing more can be known; `state` is used up.
+
+        Args:
+            state: of the job.
+            started: the leg's begin, without the limits of kinds.
+            policy: of the leg.
+            limits: whether there are limits of kinds.
+        """
         journal = Journal(_Nowhere(), state, clock=lambda: 0, listen=self._listen)
+        self._room = 0 if limits else policy.concurrency
         policy = msgspec.structs.replace(policy, concurrency=1 << 30)
         runner = Runner(journal, self, policy, parts=self)
         async with anyio.create_task_group() as group:
@@ -72,6 +93,7 @@ class Rehearsal:
                 quiet = quiet + 1 if self._moves == seen else 0
                 seen = self._moves
             self._over = True
+            self.by_turns = self.by_turns or limits or bool(state.lanes)
             group.cancel_scope.cancel()
 
     async def _drive(self, runner: Runner, started: ev.Started) -> None:
@@ -81,6 +103,34 @@ class Rehearsal:
         if not self._over:
             self._moves += 1
             self.told.append(record.event)
+            self._order(record.event)
+
+    def _order(self, event: Event) -> None:
+        """Take in how far a leg would do the same, in the same order."""
+        match event:
+            case ev.StepSucceeded(step=step) if step in self.cached:
+                self._room, self.by_turns = 0, True  # how soon it comes nobody knows
+            case (
+                ev.StepStarted(step=step)
+                | ev.StepWaiting(step=step)
+                | ev.StepSkipped(step=step)
+                | ev.StepFailed(step=step)
+                | ev.StepExpanded(step=step)
+                | ev.StepSucceeded(step=step)
+            ):
+                self._begun(step)
+                if isinstance(event, ev.StepExpanded) and step in self._narrow:
+                    self._room, self.by_turns = 0, True
+            case _:
+                pass
+
+    def _begun(self, step: str) -> None:
+        """Take in that a step was looked at; of the first, no leg can have too many at once."""
+        if self._room:
+            self._room -= 1
+            self.sure.add(step)
+        else:
+            self.sure.discard(step)
 
     def prepare(self, name: str, state: JobState) -> Prepared:
         """Prepare the real step."""
@@ -104,6 +154,8 @@ class Rehearsal:
     def expand(self, name: str, state: JobState) -> Expansion:
         """Expand the real group, all of it at once."""
         opened = self._parts.expand(name, state)
+        if 0 < opened.max_parallel < len(opened.items):
+            self._narrow.add(name)
         return msgspec.structs.replace(opened, max_parallel=0)
 
     def enter(self, name: str, state: JobState) -> None:
