@@ -408,3 +408,27 @@ def test_what_a_leg_begins_first_is_sure_though_a_group_holds_items_back(tmp_pat
     assert ends["a"] == "step.succeeded"
     assert rows["each[2]"]["action"] == "depends"
     assert rows["off"]["action"] == "skipped"
+
+
+LISTS = "inputs: {list: {default: no list}}\n"
+
+
+def test_what_runs_regardless_may_stop_a_job_before_what_stands_ahead_of_it(tmp_path):
+    steps = (
+        "  off: {if: 'false', run: echo off}\n  a: {run: echo a}\n"
+        "  bad: {needs: off, if: always(), for_each: '{{ inputs.list }}', run: echo bad}\n"
+    )
+    rows, ends = stopped(tmp_path, f"concurrency: 1\n{LISTS}", steps)
+    assert ends["a"] == "step.skipped"
+    assert rows["a"]["action"] == "depends"
+
+
+def test_a_person_may_be_asked_before_what_stands_ahead_of_it_stops_the_job(tmp_path):
+    steps = (
+        "  none: {for_each: [], run: echo none}\n"
+        "  bad: {needs: none, for_each: '{{ inputs.list }}', run: echo bad}\n"
+        "  ask: {needs: none, approve: {message: 'ok?'}}\n"
+    )
+    rows, ends = stopped(tmp_path, f"concurrency: 1\n{LISTS}", steps)
+    assert ends["ask"] == "step.waiting"
+    assert rows["ask"]["action"] == "depends"
