@@ -21,6 +21,9 @@ ENVELOPE = frozenset({"seq", "ts", "dur", "prev", "sum"})
 _MADE_KEPT = 64
 """Kinds of events of which the members that were made last are remembered."""
 
+_FEW = 3
+"""Events that are encoded faster one by one than all at once."""
+
 _EVENT_S = frozenset({"type", "data"})
 _OURS = frozenset({"log.opened", "log.recovered"})
 
@@ -73,7 +76,7 @@ class Sealer:
                 or the time is none.
             LineTooLong: one is over codec.MAX_LINE_BYTES.
         """
-        batch = None if ours or len(events) == 1 else self._all(events)
+        batch = None if ours or len(events) <= _FEW else self._all(events)
         if batch is None:
             batch = [self._one(event, ours=ours) for event in events]
         try:
