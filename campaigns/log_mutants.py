@@ -19,11 +19,14 @@ from .mutants import Mutant, replacing, without
 from .tally import Tally
 
 
-def _acknowledge_early(self: Any, lines: list[bytes], head: str, *, durable: bool = False) -> None:
+def _acknowledge_early(
+    self: Any, lines: list[bytes], head: str, first: int, *, durable: bool = False
+) -> bool:
     self._fence()
     self._sync()  # the batch before this one
     self._write(b"".join(lines))
     self._next, self._head = self._next + len(lines), head
+    return True
 
 
 def _retry(self: Any, fd: int | None = None, *, promised: int | None = None) -> None:
@@ -48,7 +51,7 @@ def _two_at_once(self: Any, appends: Any) -> list[range]:
             self._durable = first - 1
             lines, head = self._sealed(events, first, self._head, time_ns)
             type(self)._sync = lambda *_, **__: None
-            self._put(lines, head)
+            self._put(lines, head, first)
             outcomes.append(range(first, self._next))
     finally:
         type(self)._sync = real
@@ -58,7 +61,8 @@ def _two_at_once(self: Any, appends: Any) -> list[range]:
 
 def _not_alone(self: Any, event: Any) -> None:
     """Leave the sync of both events at level `os` to the last, as a version once did."""
-    self._put(*self._sealed((event,), self._next, self._head, None, ours=True))
+    lines, head = self._sealed((event,), self._next, self._head, None, ours=True)
+    self._put(lines, head, self._next)
     if not self._syncs and not isinstance(event, LogOpened):
         self._sync()
 

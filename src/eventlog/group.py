@@ -99,7 +99,7 @@ class Group:
         self._batch: list[Waiting] = []
         self._mutex = threading.RLock()  # a signal handler may come in while it is held
         self._first: Waiting | None = None  # who leads: one assignment hands it on
-        self._leader = 0
+        self._inside: set[int] = set()  # threads with an append under way
 
     def append(self, append: Append) -> range:
         """Return the seqs when the batch is durable, or raise what went wrong.
@@ -108,10 +108,12 @@ class Group:
         leaves it to them; it never leaves them without a leader.
         """
         me = Waiting(append)
-        if self._leader == threading.get_ident():
+        thread = threading.get_ident()
+        if thread in self._inside:
             # From within an append of this thread (a signal handler): it can't wait for itself.
             settle(self._commit, [me])
             return me.result()
+        self._inside.add(thread)
         try:
             woken = self._join(me)
             while woken is not None and not woken.wait(LOOK_S):
@@ -121,6 +123,8 @@ class Group:
         except BaseException as error:
             self._leave(me, error)
             raise
+        finally:
+            self._inside.discard(thread)
         return me.result()
 
     def _join(self, me: Waiting) -> threading.Event | None:
@@ -129,7 +133,6 @@ class Group:
         with self._mutex:
             if self._first is None:
                 self._first = me
-                self._leader = threading.get_ident()
             else:
                 woken = threading.Event()
                 me.wake = woken.set
@@ -138,7 +141,6 @@ class Group:
 
     def _lead(self) -> None:
         """Commit what has come, which begins with this thread's own, and hand on the lead."""
-        self._leader = threading.get_ident()
         with self._mutex:
             self._batch = take(self._waiting)
         settle(self._commit, self._batch)
@@ -150,7 +152,6 @@ class Group:
             for one in self._batch:
                 one.rouse()
             self._batch = []
-            self._leader = 0
             self._first = self._waiting[0] if self._waiting else None
             if self._first is not None:
                 self._first.rouse()

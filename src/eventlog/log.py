@@ -151,10 +151,11 @@ class Log:
         with self._mutex:
             if self._poison or self._fd < 0:
                 self._check()
-            first = self._next
-            lines, head = self._sealed(events, first, self._head, time_ns)
-            self._put(lines, head)
-            return range(first, self._next)
+            while True:
+                first = self._next
+                lines, head = self._sealed(events, first, self._head, time_ns)
+                if self._put(lines, head, first):
+                    return range(first, first + len(lines))
 
     def append_all(self, appends: Sequence[Append]) -> list[Outcome]:
         """Write several appends in one batch: one write, one sync.
@@ -166,11 +167,12 @@ class Log:
             LogFenced, LogWriteFailed, LogPoisoned: nothing of the batch is promised.
         """
         with self._mutex:
-            self._check()
-            outcomes, lines, head = self._sealed_together(appends)
-            if lines:
-                self._put(lines, head)
-            return outcomes
+            while True:
+                self._check()
+                first = self._next
+                outcomes, lines, head = self._sealed_together(appends)
+                if not lines or self._put(lines, head, first):
+                    return outcomes
 
     def sync(self) -> None:
         """Return when everything appended so far is on the disk.
@@ -261,21 +263,33 @@ class Log:
 
     def _append_own(self, event: Event) -> None:
         """Append one of the log's own events, alone in its batch; recovery relies on its sync."""
-        lines, head = self._sealed((event,), self._next, self._head, None, ours=True)
-        self._put(lines, head, durable=True)
+        while True:
+            first = self._next
+            lines, head = self._sealed((event,), first, self._head, None, ours=True)
+            if self._put(lines, head, first, durable=True):
+                return
 
-    def _put(self, lines: list[bytes], head: str, *, durable: bool = False) -> None:
-        """Write one batch, and sync it if the level says so or it must be `durable`."""
-        self._fence()
+    def _put(self, lines: list[bytes], head: str, first: int, *, durable: bool = False) -> bool:
+        """Write one batch, and sync it if the level says so or it must be `durable`.
+
+        Returns False, and writes nothing, if `first` is not the seq that is due any more: this
+        thread has appended since the batch was sealed, in a signal's handler or in `fields`.
+        """
         # Whatever breaks in between (Ctrl-C too) leaves the handle poisoned: what it knows and
         # what the file holds may differ then.
-        self._poison = "an append was interrupted"
+        earlier, self._poison = self._poison, "an append was interrupted"
+        if earlier or self._next != first:
+            self._poison = earlier
+            self._check()
+            return False
+        self._fence()
         start = self._offset
         self._write(b"".join(lines))
         self._next, self._head = self._next + len(lines), head
         if durable or self._syncs:
             self._sync(promised=start)
         self._poison = ""
+        return True
 
     def _write(self, data: bytes) -> None:
         try:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from logkit import SwiftFiles
 
-from eventlog import EventInvalid, Log, LogPoisoned, LogWriteFailed, group, read_dicts
+from eventlog import EventInvalid, Log, LogPoisoned, LogWriteFailed, group, read_dicts, sealer
 from eventlog import log as log_module
 from eventlog.aio import AsyncLog
 from eventlog.fs import Files
@@ -311,6 +311,69 @@ def test_an_interrupt_at_any_line_of_a_leading_append_leaves_no_thread_waiting(t
             break
     assert nth > 30
     assert all(outcomes.values())
+
+
+class Handling:
+    """Calls a handler at the nth line of the log's own code, as a signal's is called."""
+
+    def __init__(self, nth, handler):
+        self.left = nth
+        self.handler = handler
+
+    def __call__(self, frame, event, _arg):
+        if frame.f_code.co_filename not in {group.__file__, log_module.__file__, sealer.__file__}:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                self.handler()
+        return self
+
+
+@pytest.mark.parametrize("level", ["group", "sync", "os"])
+def test_an_append_from_within_an_append_at_any_line_is_refused_or_stands_whole(tmp_path, level):
+    for nth in range(1, 400):
+        path = tmp_path / f"{nth}.jsonl"
+        log = Log(path, files=SwiftFiles(), durability=level)
+        got = {}
+
+        def handler(log=log, got=got):
+            try:
+                got[7] = log.append(event(7), event(8))[:1]
+            except LogPoisoned:
+                got[7] = range(0)
+
+        trace = Handling(nth, handler)
+        sys.settrace(trace)
+        try:
+            got[0] = log.append(event(0))
+        finally:
+            sys.settrace(None)
+        got[1] = log.append(event(1))
+        log.close()
+        Log(path, files=SwiftFiles()).close()  # it is not damaged
+        found = numbers_at(path)
+        assert got[0], nth
+        assert all(found[seq] == number for number, seqs in got.items() for seq in seqs), nth
+        if trace.left > 0:
+            break
+    assert nth > 20
+
+
+def test_members_that_are_made_by_appending_come_after_what_was_appended(tmp_path):
+    def fields(event):
+        if isinstance(event, dict) and event["type"] == "counted" and not noted:
+            noted.append(log.append({"type": "noted"}))
+        return {"by": "me"}
+
+    noted = []
+    path = tmp_path / "events.jsonl"
+    with Log(path, fields=fields, files=SwiftFiles()) as log:
+        seqs = log.append({"type": "counted", "data": {"n": 1}}, {"type": "counted"})
+    Log(path, files=SwiftFiles()).close()
+    assert [line["type"] for line in read_dicts(path)][1:4] == ["noted", "counted", "counted"]
+    assert (noted, seqs) == ([range(1, 2)], range(2, 4))
 
 
 def test_an_interrupt_while_others_commit_takes_the_append_back_and_they_go_on(tmp_path):
