@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .check import Salvaged, Verified, repair, salvage, verify
 from .checkpoint import fold_file, load_checkpoint, save_checkpoint
+from .durability import Durability
 from .errors import (
     EventInvalid,
     EventLogError,
@@ -34,7 +35,7 @@ from .event import Event, LogOpened, LogRecovered, Record, UnknownEvent
 from .follower import Follower
 from .following import Following, follow
 from .lock import Lock, is_held
-from .log import Durability, Log
+from .log import Log
 from .memory import MemoryLog
 from .projection import Checkpoint, Projection
 from .reader import Decoder, Line, Rejected, read, read_dicts, read_events, read_lines

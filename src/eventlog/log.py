@@ -10,7 +10,6 @@ and one sync (see `group`); at the others one append at a time goes through.
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import threading
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import codec
+from .durability import Durability
 from .errors import EventLogError, LineTooLong, LogFenced, LogPoisoned, LogWriteFailed
 from .event import Event, LogOpened, LogRecovered, Recovered
 from .find import lock_beside
@@ -33,18 +33,6 @@ from .opening import introduce
 from .recover import refuse, scan
 from .sealer import Fields, Sealer
 from .source import FileSource, check_name
-
-
-class Durability(enum.StrEnum):
-    """What an append waits for.
-
-    `os`: the system has the bytes; a power cut may lose them. `group` and `sync`: the disk has
-    them; in a group, concurrent appends share one sync.
-    """
-
-    OS = "os"
-    GROUP = "group"
-    SYNC = "sync"
 
 
 class Log:
@@ -151,11 +139,7 @@ class Log:
         with self._mutex:
             if self._poison or self._fd < 0:
                 self._check()
-            while True:
-                first = self._next
-                lines, head = self._sealed(events, first, self._head, time_ns)
-                if self._put(lines, head, first):
-                    return range(first, first + len(lines))
+            return self._append(events, time_ns)
 
     def append_all(self, appends: Sequence[Append]) -> list[Outcome]:
         """Write several appends in one batch: one write, one sync.
@@ -261,13 +245,17 @@ class Log:
             outcomes.append(range(first, first + len(sealed)))
         return outcomes, lines, head
 
-    def _append_own(self, event: Event) -> None:
-        """Append one of the log's own events, alone in its batch; recovery relies on its sync."""
+    def _append(self, events: Events, time_ns: int | None, *, ours: bool = False) -> range:
+        """Append one batch, as `append`; `ours` are durable at any level."""
         while True:
             first = self._next
-            lines, head = self._sealed((event,), first, self._head, None, ours=True)
-            if self._put(lines, head, first, durable=True):
-                return
+            lines, head = self._sealed(events, first, self._head, time_ns, ours=ours)
+            if self._put(lines, head, first, durable=ours):
+                return range(first, first + len(lines))
+
+    def _append_own(self, event: Event) -> None:
+        """Append one of the log's own events, alone in its batch; recovery relies on its sync."""
+        self._append((event,), None, ours=True)
 
     def _put(self, lines: list[bytes], head: str, first: int, *, durable: bool = False) -> bool:
         """Write one batch, and sync it if the level says so or it must be `durable`.

@@ -26,7 +26,7 @@ async def beside(work: Callable[[], object]) -> AsyncIterator[None]:
 
     raised: BaseException | None = None
     async with anyio.create_task_group() as group:
-        group.start_soon(apart, guarded)
+        group.start_soon(in_thread, guarded)
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a task group would wrap it
@@ -37,7 +37,7 @@ async def beside(work: Callable[[], object]) -> AsyncIterator[None]:
         raise failed[0]
 
 
-async def apart(work: Callable[[], None]) -> None:
+async def in_thread(work: Callable[[], None]) -> None:
     """Run `work` in a thread and wait for it, whatever is cancelled meanwhile.
 
     Syncs of many calls that end at the same time share what the disk does for them; in the event

@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog.codec import Stamper
 
-from ..beside import apart, beside
+from ..beside import beside, in_thread
 from ..blobs import ref_of
 from ..budget import Amounts, Budget
 from ..cache import Cache, Call
@@ -241,7 +241,7 @@ class Caller:
             if storing is not None:
                 storing.write()
 
-        await apart(write)
+        await in_thread(write)
         if storing is not None:
             self._cache.stored(storing)
         done = answered_by(answered, reply, self.quote(params, reply), duration_s, response)
