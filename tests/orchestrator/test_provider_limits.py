@@ -321,7 +321,7 @@ def events(folder, name):
 
 
 def test_a_breaker_opens_and_closes_in_a_real_job(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "COOLDOWN_S", 0.2)
+    monkeypatch.setattr(limits, "COOLDOWN_S", 1.0)  # longer than any disk keeps the calls apart
     server.fail(status=503, times=OPEN_AFTER + 1)
     warned = []
     spec = SPEC | {
